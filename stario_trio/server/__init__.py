@@ -1,0 +1,1 @@
+"""The serving side: sockets, connections, workers, and the shutdown this project exists for."""
