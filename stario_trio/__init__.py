@@ -1,0 +1,53 @@
+"""The Stario server on Trio: real-time hypermedia with a specified, bounded shutdown."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+from stario_trio.exceptions import ClientDisconnected, HttpException, StarioError
+from stario_trio.http.app import Server, Stario
+from stario_trio.http.request import Request
+from stario_trio.http.router import Router
+from stario_trio.http.types import Context, ErrorHandler, Handler, Middleware
+from stario_trio.http.writer import Writer
+from stario_trio.relay import Relay
+from stario_trio.server.config import Limits
+from stario_trio.telemetry import Event, JsonTracer, Link, NoopTracer, Span, Tracer
+
+if TYPE_CHECKING:
+    from stario_trio.telemetry import RichTracer
+
+__all__ = [
+    "ClientDisconnected",
+    "Context",
+    "ErrorHandler",
+    "Event",
+    "Handler",
+    "HttpException",
+    "JsonTracer",
+    "Limits",
+    "Link",
+    "Middleware",
+    "NoopTracer",
+    "Relay",
+    "Request",
+    "RichTracer",
+    "Router",
+    "Server",
+    "Span",
+    "Stario",
+    "StarioError",
+    "Tracer",
+    "Writer",
+]
+
+__version__ = _version("stario-trio")
+
+
+def __getattr__(name: str) -> Any:
+    if name == "RichTracer":  # importing rich takes longer than everything else together
+        from stario_trio.telemetry import RichTracer
+
+        return RichTracer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,92 @@
+"""`w.alive()`: work for as long as the peer is there and the server does not stop.
+
+Three forms, one rule: when the peer leaves or the server starts to drain, the waiting ends without an exception, and
+the code after the block runs (SD-08, AL-01 to AL-05).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator
+    from types import TracebackType
+
+    from stario_trio.http.peer import AliveScope, Peer
+
+__all__ = ["Alive"]
+
+T = TypeVar("T")
+
+
+class Alive(Generic[T]):
+    """What `w.alive(source)` returns: an async iterator and an async context manager.
+
+    * `async with w.alive():` cancels its body.
+    * `async for item in w.alive(source):` covers the waiting for each item; a body that runs finishes its round.
+    * `async for _ in w.alive():` ends between rounds. A body that waits long delays the end: Python gives an iterator
+      no way into the body of its loop, so use `async with` around a body that must be interrupted.
+
+    Each round first waits until the connection's unsent bytes are below the high-water mark, so a slow reader slows
+    its own handler. The source is closed when the loop ends; a source without a synchronous `close()` that is left
+    with `break` or an exception is closed when the handler ends.
+    """
+
+    __slots__ = ("_ended", "_items", "_peer", "_scope")
+
+    def __init__(self, peer: Peer, source: AsyncIterable[T] | None) -> None:
+        self._peer = peer
+        self._items: AsyncIterator[T] | None = None if source is None else source.__aiter__()
+        self._scope: AliveScope | None = None
+        self._ended = False
+        # One with `close()` (a relay subscription) closes itself when the last reference to it is gone.
+        if hasattr(self._items, "aclose") and not hasattr(self._items, "close"):
+            peer.adopt(self._items)
+
+    async def __aenter__(self) -> Alive[T]:
+        """Open the block.
+
+        Ends when: the body is done.
+        Cancelled by: DRAINING, or the peer leaving. Outer cancels pass through.
+        """
+        self._scope = self._peer.alive()
+        self._scope.__enter__()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> bool | None:
+        assert self._scope is not None, "entered"
+        swallowed = self._scope.__exit__(exc_type, exc, tb)
+        await self._close_source()
+        return swallowed
+
+    def __aiter__(self) -> Alive[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        """Wait for room, then for the next item.
+
+        Ends when: an item is there.
+        Cancelled by: DRAINING, or the peer leaving: then the loop ends. Outer cancels pass through.
+        """
+        peer = self._peer
+        try:
+            if not (self._ended or peer.disconnected or peer.shutting_down):
+                with peer.alive():
+                    await peer.drain()
+                    if self._items is None:
+                        return cast("T", None)
+                    return await self._items.__anext__()
+        except BaseException:  # also the source's own StopAsyncIteration
+            await self._close_source()
+            raise
+        await self._close_source()
+        raise StopAsyncIteration
+
+    async def _close_source(self) -> None:
+        self._ended = True
+        aclose = getattr(self._items, "aclose", None)
+        self._items = None
+        if aclose is not None:
+            await aclose()

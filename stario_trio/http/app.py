@@ -1,0 +1,247 @@
+"""The application: routes, hosts, error handlers, and the door to the server."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import trio
+
+from stario_trio.exceptions import ClientDisconnected, HttpException, StarioError
+from stario_trio.http.router import Router
+from stario_trio.http.types import Context
+from stario_trio.server.config import DEFAULT_HOST, DEFAULT_PORT, Limits
+from stario_trio.server.server import Server
+from stario_trio.telemetry.noop import start_span
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from stario_trio.http.request import Request
+    from stario_trio.http.types import ErrorHandler
+    from stario_trio.http.writer import Writer
+    from stario_trio.server.server import Address
+    from stario_trio.telemetry import Span
+
+__all__ = ["Server", "Stario"]
+
+E = TypeVar("E", bound=Exception)
+
+#: Fields that describe the response the handler meant to send, not the error that is sent instead.
+_OF_THE_CONTENT = ("transfer-encoding", "etag", "last-modified", "cache-control")
+
+
+class Stario(Router):
+    """An application: a router with hosts, error handlers and a tracer.
+
+    Args:
+        tracer: called with the name of each span, such as a `RichTracer` or a `JsonTracer`.
+    """
+
+    def __init__(self, tracer: Callable[[str], Span]) -> None:
+        super().__init__()
+        self.tracer = tracer
+        self._hosts: dict[str, Router] = {}
+        self._wildcard_hosts: dict[str, Router] = {}
+        self._error_handlers: dict[type[Exception], ErrorHandler[Any]] = {HttpException: _respond}
+
+    def on_error(self, exc_type: type[E], handler: ErrorHandler[E]) -> None:
+        """Answer requests whose handler raised `exc_type` before the response started.
+
+        The handler of the most derived type wins; `Exception` catches all the rest. A later registration replaces
+        an earlier one for the same type.
+        """
+        self._error_handlers[exc_type] = handler
+
+    def host(self, pattern: str, router: Router) -> None:
+        """Let `router` answer for a host: an exact name, or `*.example.com` for every name below it.
+
+        An exact name wins, then the longest wildcard; the app's own routes answer for every other host.
+
+        Raises:
+            StarioError: the pattern is a bare `*`, or is registered already.
+        """
+        pattern = pattern.lower()
+        if pattern.startswith("*."):
+            suffix = pattern[1:]
+            if suffix in self._wildcard_hosts:
+                raise StarioError(f"Wildcard host already registered: {pattern}")
+            self._wildcard_hosts[suffix] = router
+            longest_first = sorted(self._wildcard_hosts.items(), key=lambda item: -len(item[0]))
+            self._wildcard_hosts = dict(longest_first)
+        elif pattern == "*":
+            raise StarioError(
+                "Invalid host pattern: '*'",
+                help_text="The app's own routes answer for every other host. A wildcard looks like '*.example.com'.",
+            )
+        elif pattern in self._hosts:
+            raise StarioError(f"Host already registered: {pattern}")
+        else:
+            self._hosts[pattern] = router
+
+    def _host_router(self, req: Request) -> Router | None:
+        host = req.host
+        if host in self._hosts:
+            return self._hosts[host]
+        for suffix, router in self._wildcard_hosts.items():
+            if host.endswith(suffix) and len(host) > len(suffix):
+                req.subhost = host[: -len(suffix)]
+                return router
+        return None
+
+    async def dispatch(self, c: Context, w: Writer) -> None:
+        """Run the route that matches the request's host, method and path."""
+        if self._hosts or self._wildcard_hosts:
+            router = self._host_router(c.req)
+            if router is not None:
+                await router.dispatch(c, w)
+                return
+        await super().dispatch(c, w)
+
+    async def handle_request(self, req: Request, w: Writer) -> None:
+        """Answer one request: run its handler, turn what it raises into a response, end the response and its span.
+
+        Raises:
+            trio.Cancelled: the handler's time is over.
+            BaseException: what is no `Exception` (such as `SystemExit`) is not for a response to tell.
+        """
+        span = start_span(self.tracer, req.method)
+        span["request.method"] = req.method
+        span["request.path"] = req.path
+        c = Context(self, req, span)
+        try:
+            await self.dispatch(c, w)
+            w.end()
+        except Exception as exc:
+            await self._answer_failure(c, w, exc)
+        except BaseException as exc:
+            w.abort()
+            _raise_all_but_errors(exc, span)
+        finally:
+            span["response.status_code"] = w.status_code
+            span.end()
+
+    async def _answer_failure(self, c: Context, w: Writer, exc: Exception) -> None:
+        """Decide what a handler's exception means for its response and its span.
+
+        The one place that does: the peer gets an error handler's response, a 500, or a cut connection; the span is an
+        error unless an error handler took care.
+        """
+        error = _sole_leaf(exc)
+        if isinstance(error, ClientDisconnected):  # nobody is left to answer, and nobody is to blame
+            c.span(error)
+            w.abort()
+            return
+        try:
+            if not w.started and await self._run_error_handler(c, w, error):
+                w.end()
+                return
+        except Exception as second:  # noqa: BLE001  (the error handler failed: tell of both)
+            c.span(second)
+        _fail(c.span, error)
+        if w.started:
+            w.abort()  # the peer must not take what it has for the whole
+        else:
+            w.headers.clear()  # none of them was meant for this response
+            w.text("Internal Server Error", 500)
+
+    async def _run_error_handler(self, c: Context, w: Writer, error: Exception) -> bool:
+        """Run the handler of the most derived registered type. Returns whether there was one."""
+        for exc_type in type(error).__mro__:
+            if exc_type in self._error_handlers:
+                result = self._error_handlers[exc_type](c, w, error)
+                if inspect.isawaitable(result):
+                    await result
+                return True
+        return False
+
+    async def serve(
+        self,
+        host: str = DEFAULT_HOST,
+        port: int = DEFAULT_PORT,
+        graceful_timeout: float = 5.0,
+        workers: int = 1,
+        unix_socket: str | None = None,
+        backlog: int = 2048,
+        *,
+        cleanup_timeout: float = 5.0,
+        limits: Limits | None = None,
+        task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until SIGINT, SIGTERM or a cancel: `trio.run(app.serve)`, or `await nursery.start(app.serve)`.
+
+        Args:
+            host: TCP address or name to bind; `""` means all interfaces.
+            port: TCP port; 0 takes a free one.
+            graceful_timeout: seconds a stop waits for connections and handlers; `math.inf` means no limit.
+            workers: worker threads.
+            unix_socket: path of a Unix socket, instead of host and port.
+            backlog: connections the kernel may hold until they are accepted.
+            cleanup_timeout: seconds a cancelled handler has for its cleanup before it is reported.
+            limits: what one peer may ask of the server.
+            task_status: gets the bound addresses, `(host, port)` or the path, when the server listens.
+
+        Raises:
+            StarioError: a bad setting, told before anything is bound.
+            OSError: the address cannot be bound.
+        """
+        server = Server(
+            self,
+            host=host,
+            port=port,
+            workers=workers,
+            graceful_timeout=graceful_timeout,
+            backlog=backlog,
+            unix_socket=unix_socket,
+            cleanup_timeout=cleanup_timeout,
+            limits=limits or Limits(),
+        )
+        await server.run(task_status=task_status)
+
+    @asynccontextmanager
+    async def serving(self, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, **settings: Any) -> AsyncGenerator[Server]:
+        """Serve around a block: `async with app.serving(port=0) as server: server.addresses`.
+
+        Takes the settings of `serve`. Leaving the block asks for a graceful stop and waits for it; an exception or a
+        cancel that leaves the block cancels the server at once (SD-17).
+
+        Ends when: the block is done and the server has stopped.
+        Cancelled by: an exception in the block, or a failure of the server.
+        """
+        server = Server(self, host=host, port=port, **settings)
+        async with server.running():
+            yield server
+
+
+def _respond(c: Context, w: Writer, exc: HttpException) -> None:
+    """The error handler every app starts with: an `HttpException` says itself what to answer."""
+    for name, _value in w.headers.items():
+        if name.startswith(b"content-") or name.decode() in _OF_THE_CONTENT:
+            w.headers.remove(name)
+    exc.respond(w)
+
+
+def _sole_leaf(exc: Exception) -> Exception:
+    """The exception inside groups of one, as nurseries make them; a group of several stays a group."""
+    while isinstance(exc, ExceptionGroup) and len(exc.exceptions) == 1:
+        exc = exc.exceptions[0]
+    return exc
+
+
+def _fail(span: Span, error: Exception) -> None:
+    span(error)
+    span.error = str(error) or type(error).__name__
+
+
+def _raise_all_but_errors(exc: BaseException, span: Span) -> None:
+    """Raise what is not for the application to handle; put ordinary errors beside it into the span.
+
+    A cancelled handler whose children fail raises both in one group. The cancel goes on, the errors end here.
+    """
+    if isinstance(exc, BaseExceptionGroup):
+        errors, rest = exc.split(Exception)
+        if errors is not None and rest is not None:
+            _fail(span, errors)
+            raise rest
+    raise exc

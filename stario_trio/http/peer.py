@@ -1,0 +1,91 @@
+"""The other end of one exchange, as the application side sees it.
+
+`Writer`, `Request` and `Alive` talk to a `Peer` and to nothing else, so they run the same over a socket, in memory and
+in a test's recorder. The server's implementation is `stario_trio.server.exchange.Exchange`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+    from types import TracebackType
+
+__all__ = ["AliveScope", "AsyncClosable", "Peer"]
+
+
+class AsyncClosable(Protocol):
+    """Something with an asynchronous close, such as an async generator."""
+
+    def aclose(self) -> Awaitable[object]:
+        """Close it; again is harmless."""
+        ...
+
+
+class AliveScope(Protocol):
+    """A block that is cancelled when the peer leaves or the server stops, and swallows only that."""
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None, /
+    ) -> bool | None: ...
+
+    @property
+    def cut(self) -> bool:
+        """Whether the body was stopped by this block (known after it)."""
+        ...
+
+
+class Peer(Protocol):
+    """What a response and a request body need of their connection."""
+
+    @property
+    def disconnected(self) -> bool:
+        """The peer has left, or will send no more."""
+        ...
+
+    @property
+    def shutting_down(self) -> bool:
+        """The server wants to stop (SD-03)."""
+        ...
+
+    @property
+    def closing(self) -> bool:
+        """The connection ends after this response, so its head must say so."""
+        ...
+
+    @property
+    def date(self) -> bytes:
+        """The whole Date field line."""
+        ...
+
+    def send(self, data: bytes) -> None:
+        """Send bytes in order, without waiting; nothing once the peer is gone."""
+        ...
+
+    def abort(self) -> None:
+        """Close the connection in the middle of the response, so that the peer can tell."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait until the unsent bytes are below the high-water mark. Always a checkpoint."""
+        ...
+
+    def alive(self) -> AliveScope:
+        """A block that ends when the peer leaves or the server stops."""
+        ...
+
+    def adopt(self, source: AsyncClosable) -> None:
+        """Close `source` when the handler has ended, if nobody has closed it before."""
+        ...
+
+    async def receive(self) -> bytes:
+        """The next piece of the request body; `b""` at its end.
+
+        Raises:
+            HttpException: 400, 408 or 413, when the body breaks the rules.
+            ClientDisconnected: the peer left before the end of its body.
+        """
+        ...

@@ -1,0 +1,125 @@
+"""`Context`, the `c` of every handler, and the shapes of handlers, middlewares and error handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+# Imported for real, so that `typing.get_type_hints` finds them; only `Stario` would be a cycle.
+from stario_trio.http.request import Request  # noqa: TC001
+from stario_trio.http.writer import Writer
+from stario_trio.telemetry.core import Event, Span  # noqa: TC001
+
+if TYPE_CHECKING:
+    from stario_trio.http.app import Stario
+
+__all__ = ["Context", "ErrorHandler", "Handler", "Middleware"]
+
+
+class Context:
+    """One request: what came in, where it belongs, and how it is traced.
+
+    Attributes:
+        app: the application that serves the request.
+        req: the request.
+        span: the root span of the request.
+        state: free space for middlewares and handlers, a fresh dict for each request.
+
+    `c("cache miss", {"key": k})` records an event and `c["user.id"] = 7` an attribute, on the current step.
+    """
+
+    __slots__ = ("app", "req", "span", "state")
+
+    # By hand: a dataclass with a default factory costs three times as much, for every request.
+    def __init__(self, app: Stario, req: Request, span: Span, state: dict[str, Any] | None = None) -> None:
+        self.app = app
+        self.req = req
+        self.span = span
+        self.state: dict[str, Any] = {} if state is None else state
+
+    @property
+    def current(self) -> Span:
+        """The innermost open step of this task, or the span of the request outside of any step."""
+        step = _innermost.get()
+        while step is not None:
+            if step.context is self and step.open:
+                return step.span
+            step = step.outer
+        return self.span
+
+    def __call__(
+        self, name_or_exc: str | BaseException, attributes: Mapping[str, Any] | None = None
+    ) -> Event:
+        """Record an event or an exception on the current step, and leave its status as it is."""
+        return self.current(name_or_exc, attributes)
+
+    @contextmanager
+    def step(self, name: str, attributes: Mapping[str, Any] | None = None) -> Generator[Span]:
+        """Time a part of the work: `with c.step("load user") as span: ...`.
+
+        The step is a child of the current one and is current inside the block. It belongs to the task that
+        entered it and to tasks started in the block (nurseries, threads): their own steps nest below it and
+        are unseen by others. An exception that leaves the block is recorded on the step.
+        """
+        with self.current.step(name, attributes) as span:
+            step = _Step(self, span, _innermost.get())
+            _innermost.set(step)
+            try:
+                yield span
+            finally:
+                step.open = False
+                _innermost.set(_nearest_open(_innermost.get()))
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.current[key] = value
+
+    def __getitem__(self, key: str) -> Any:
+        """The attribute of the current step, None if it has none of that name."""
+        return self.current[key]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.current
+
+    # Without this, iteration would fall back to c[0], c[1], ... which never ends.
+    __iter__ = None
+
+    def __repr__(self) -> str:
+        return f"Context(app={self.app!r}, req={self.req!r}, span={self.span!r}, state={self.state!r})"
+
+
+class _Step:
+    """A link of the chain of steps that a task is in.
+
+    Tasks share links, so a step that ended is closed rather than cut out: a task that outlives the step it
+    was started in then falls back to the next step around it, and steps may end in any order.
+    """
+
+    __slots__ = ("context", "open", "outer", "span")
+
+    def __init__(self, context: Context, span: Span, outer: _Step | None) -> None:
+        self.context = context
+        self.span = span
+        self.outer = outer
+        self.open = True
+
+
+# One variable for all requests: context variables live for ever, so they must not be made per request.
+_innermost: ContextVar[_Step | None] = ContextVar("stario_trio.step", default=None)
+
+
+def _nearest_open(step: _Step | None) -> _Step | None:
+    while step is not None and not step.open:
+        step = step.outer
+    return step
+
+
+E = TypeVar("E", bound=Exception)
+
+#: `async def handler(c, w)`: answers one request through the writer `w`.
+Handler: TypeAlias = Callable[[Context, Writer], Awaitable[None]]
+#: Takes a handler and returns the one to use in its place. A plain function, called once, at registration.
+Middleware: TypeAlias = Callable[[Handler], Handler]
+#: `def on_error(c, w, exc)`, async or not: answers a request whose handler raised.
+ErrorHandler: TypeAlias = Callable[[Context, Writer, E], Awaitable[None] | None]

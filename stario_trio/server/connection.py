@@ -1,0 +1,314 @@
+"""One accepted connection: one task, from its first byte to its close.
+
+The task reads a request, lets the application answer it right here, and reads the next one. It has one cancel scope
+for its whole life, which moves from ring to ring with the connection's state; its `finally` closes the socket.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from stario_trio.server.exchange import Exchange, refusal
+from stario_trio.server.outbox import Outbox
+from stario_trio.server.phases import Phase
+from stario_trio.server.transport import Arrived
+from stario_trio.server.wire import RequestReader, WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stario_trio.server.lifecycle import Ring
+    from stario_trio.server.transport import Transport
+    from stario_trio.server.wire import Head
+    from stario_trio.server.worker import Worker
+
+__all__ = ["Connection", "State"]
+
+# One read. 64 KiB is what the kernel has at most ready on loopback, and h11's own limit for a head.
+_READ_BYTES: Final = 64 * 1024
+# Requests answered from one read before others get their turn: at 16 a lone client waits 0.4 ms beside one that
+# pipelines without end, instead of 24 ms.
+_BURST: Final = 16
+# SD-05: what a connection without a byte gets when the drain begins; a browser's pre-connect must not hold a stop.
+_NEW_GRACE: Final = 1.0
+# SD-18: how long, and how far, unread input is drained so that no reset overtakes the response.
+_LINGER_SECONDS: Final = 1.0
+_LINGER_BYTES: Final = 64 * 1024
+
+
+class State(Enum):
+    """What the server waits for on a connection."""
+
+    NEW = "the first byte of the first request"
+    READING = "the rest of a request head"
+    ACTIVE = "a handler, or the peer to take its response"
+    IDLE = "the first byte of another request"
+
+
+class Connection:
+    """An accepted connection.
+
+    Args:
+        worker: serves it.
+        transport: its bytes.
+    """
+
+    __slots__ = (
+        "_alive_rings",
+        "_keep",
+        "_left",
+        "_unwatch",
+        "closed",
+        "deadline",
+        "exchange",
+        "expired",
+        "forced",
+        "handling",
+        "outbox",
+        "ring",
+        "state",
+        "task",
+        "transport",
+        "worker",
+    )
+
+    def __init__(self, worker: Worker, transport: Transport) -> None:
+        self.worker = worker
+        self.transport = transport
+        self.outbox = Outbox(transport, worker.limits, worker.start, self._peer_lost)
+        self.state = State.NEW
+        self.exchange: Exchange | None = None
+        """The request that is being answered, until the peer has taken the response."""
+        self.handling = False
+        """Whether its handler still runs."""
+        self.deadline = trio.current_time() + worker.limits.keep_alive
+        self.expired = False
+        self.forced = False
+        self.closed = False
+        self.task: trio.lowlevel.Task | None = None
+        self._keep = True
+        self._left = False
+        self._alive_rings: dict[Ring, None] = {}
+        self._unwatch: Callable[[], None] | None = None
+        self.ring: Ring = worker.lifecycle.until(Phase.DRAINING, "connection", late=_NEW_GRACE)
+
+    async def run(self) -> None:
+        """Serve the connection from its first byte to its close.
+
+        Ends when: the peer leaves, a response says `Connection: close`, or the peer waits too long.
+        Cancelled by: DRAINING while idle (SD-04, SD-05), CANCELLING while a handler runs (SD-12), an outer cancel.
+        """
+        self.task = trio.lowlevel.current_task()
+        try:
+            try:
+                with self.ring:
+                    await self._serve()
+            except WireError as error:
+                await self._refuse(error)
+            else:
+                if self.expired and self.state is State.READING:
+                    await self._refuse(WireError(408, "Request timeout"))
+        except trio.ClosedResourceError:
+            pass  # FORCE_CLOSING has closed the socket under us
+        finally:
+            self.closed = True
+            self.cut()
+            self.worker.ended(self)
+
+    # Requests, one after the other
+
+    async def _serve(self) -> None:
+        """Answer requests for as long as the connection lasts.
+
+        Raises:
+            WireError: the peer sent what is no request.
+        """
+        reader = RequestReader(self.worker.limits)
+        burst = 0
+        while True:
+            head = reader.next_head()
+            if head is None:
+                if reader.eof:
+                    return
+                await self._wait_for_bytes(reader)
+                burst = 0
+                continue
+            burst += 1
+            if burst == _BURST:
+                burst = 0
+                await trio.lowlevel.checkpoint()
+            await self._answer(reader, head)
+            if not self._keep:
+                return
+            reader.next_cycle()
+            del head  # its headers need not wait with the connection
+
+    async def _wait_for_bytes(self, reader: RequestReader) -> None:
+        """Wait for the next bytes of a head, in the ring of the state this is."""
+        worker = self.worker
+        if reader.pending:
+            if self.state is not State.READING:
+                self._enter(State.READING, worker.limits.header_timeout)
+        elif self.state is State.ACTIVE:
+            self._enter(State.IDLE, worker.limits.keep_alive)
+        await self.transport.wait_readable()
+        self.receive_into(reader)
+
+    def receive_into(self, reader: RequestReader) -> None:
+        """Give the reader what has arrived, or the end. A reset is an end: the peer will send no more."""
+        try:
+            data = self.transport.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            reader.feed(data)
+        else:
+            self._peer_left()
+            reader.feed_eof()
+
+    def _enter(self, state: State, timeout: float) -> None:
+        self.state = state
+        self.deadline = trio.current_time() + timeout
+        # SD-04: idle ends with the drain. SD-06: a head that has begun may finish.
+        self.ring.move(Phase.DRAINING if state is State.IDLE else Phase.CANCELLING)
+
+    async def _answer(self, reader: RequestReader, head: Head) -> None:
+        """Run one exchange, and find out whether the connection can carry another."""
+        self._enter(State.ACTIVE, math.inf)
+        self.exchange = exchange = Exchange(self, reader, head)
+        self.handling = True
+        try:
+            await exchange.run()
+        finally:
+            self.handling = False
+            self._stop_watching()
+        if self.outbox.unsent:
+            await self.outbox.wait_below(1)
+        self.exchange = None
+        self._keep = (
+            exchange.writer.keep_alive
+            and not self.outbox.lost
+            and not exchange.closing  # SD-07: what is pipelined behind it is not started
+            and self._body_is_read(reader)
+        )
+        if not self._keep and not self.outbox.lost:
+            await self._linger()
+
+    def _body_is_read(self, reader: RequestReader) -> bool:
+        """Skip what the handler left of the body, as far as it is here already; waiting for more is not worth it."""
+        if reader.body_done:
+            return True
+        try:
+            for _ in range(2):
+                while reader.next_body():
+                    pass
+                if reader.body_done:
+                    return True
+                self.receive_into(reader)
+        except WireError:
+            pass
+        return False
+
+    # The end
+
+    async def _refuse(self, error: WireError) -> None:
+        """Answer what is no request, and close."""
+        self.state = State.ACTIVE
+        self.deadline = math.inf
+        self.outbox.send(refusal(error, self.worker.date.line))
+        await self.outbox.wait_below(1)
+        await self._linger()
+
+    async def _linger(self) -> None:
+        """Let a complete response survive the close (SD-18; RFC 9112 section 9.6).
+
+        Closing with unread input makes the kernel reset the connection, and a reset may overtake the response.
+
+        Ends when: the peer has closed its side, or has sent more than 64 KiB that nobody wants.
+        Cancelled by: its deadline of 1 s, CANCELLING, an outer cancel.
+        """
+        self.transport.end_sending()
+        unread = _LINGER_BYTES
+        with trio.move_on_after(_LINGER_SECONDS):
+            while unread > 0:
+                try:
+                    data = self.transport.recv(_READ_BYTES)
+                except BlockingIOError:
+                    await self.transport.wait_readable()
+                    continue
+                except OSError:
+                    return
+                if not data:
+                    return
+                unread -= len(data)
+
+    def expire(self) -> None:
+        """Nothing came in time: 408 if a request had begun, a silent close otherwise (called by `Timers`)."""
+        self.expired = True
+        self.ring.end("the peer has sent nothing for too long")
+
+    def cut(self) -> None:
+        """Close the socket under whatever is going on, so that the peer can tell (SD-11).
+
+        Chunks and a declared size show by themselves that something is missing. A response that ends where the
+        connection ends does not: then the close is a reset.
+        """
+        self._stop_watching()
+        if self.exchange is not None and self.exchange.writer.ends_by_close:
+            self.transport.abort()
+        else:
+            self.transport.close()
+        self.outbox.lose("the server closed the connection")
+
+    def force_close(self) -> None:
+        """FORCE_CLOSING: whatever is under way, close the socket."""
+        self.forced = True
+        self.cut()
+
+    @property
+    def closing_idle(self) -> bool:
+        """Whether the server has ended it while no request was under way."""
+        return self.ring.ended and self.state in (State.NEW, State.IDLE)
+
+    # The peer
+
+    def note_arrived(self) -> None:
+        """Before the drain: what the kernel holds counts as arrived, so an idle connection with bytes is READING."""
+        if self.state in (State.NEW, State.IDLE) and self.transport.peek() is Arrived.BYTES:
+            self._enter(State.READING, self.worker.limits.header_timeout)
+
+    def peer_has_left(self) -> bool:
+        """Whether the peer is gone or will send no more; looks, unless somebody watches already."""
+        if not self._left and self._unwatch is None and self.transport.peek() is Arrived.END:
+            self._peer_left()
+        return self._left
+
+    def until_peer_leaves(self) -> Ring:
+        """The ring of `w.alive()`: ended by DRAINING, or by the peer leaving (AL-01)."""
+        if self._unwatch is None and not self._left and not self.outbox.lost:
+            self._unwatch = self.transport.watch(self.worker.peers, self._peer_left)
+        ring = self.worker.lifecycle.until(Phase.DRAINING, "alive", group=self._alive_rings)
+        if self._left:
+            ring.end("the peer has left")
+        return ring
+
+    def _stop_watching(self) -> None:
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
+
+    def _peer_left(self) -> None:
+        self._left = True
+        for ring in list(self._alive_rings):
+            ring.end("the peer has left")
+
+    def _peer_lost(self, why: str) -> None:
+        self._left = True
+        for ring in list(self._alive_rings):
+            ring.end(f"the peer is lost: {why}")

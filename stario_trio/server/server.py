@@ -1,0 +1,144 @@
+"""`Server`: the settings of one run, its start, its stop and its report."""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import asynccontextmanager
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+
+from stario_trio.exceptions import StarioError
+from stario_trio.server.config import DEFAULT_HOST, DEFAULT_PORT, Config, Limits
+from stario_trio.server.report import Report
+from stario_trio.server.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from stario_trio.http.app import Stario
+    from stario_trio.server.sockets import Address
+
+__all__ = ["Server"]
+
+
+@dataclass(eq=False)
+class Server:
+    """Serves one application, once.
+
+    `await server.run()` returns when a signal, `stop()` or a cancel has ended it, or raises what went wrong. The
+    settings are those of `Stario.serve`, and are checked when the server is made.
+
+    Raises:
+        StarioError: a bad setting.
+    """
+
+    app: Stario
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
+    workers: int = 1
+    graceful_timeout: float = 5.0
+    backlog: int = 2048
+    unix_socket: str | None = None
+    _: KW_ONLY
+    cleanup_timeout: float = 5.0
+    limits: Limits = field(default_factory=Limits)
+    addresses: list[Address] = field(default_factory=list, init=False, repr=False)
+    """Where it listens: `(host, port)` or the path; empty before the start."""
+    report: Report = field(default_factory=Report, init=False, repr=False)
+    """What happened; complete when `run` has returned (SD-23)."""
+
+    def __post_init__(self) -> None:
+        self._config = Config(
+            host=self.host,
+            port=self.port,
+            unix_socket=self.unix_socket,
+            workers=self.workers,
+            graceful_timeout=self.graceful_timeout,
+            backlog=self.backlog,
+            cleanup_timeout=self.cleanup_timeout,
+            limits=self.limits,
+        )
+        if self.workers > 1:
+            raise StarioError(
+                f"Cannot use {self.workers} workers",
+                context={"workers": self.workers},
+                help_text="This version serves with one worker. Use workers=1, or run several processes.",
+            )
+        self._supervisor = Supervisor(self.app, self._config, self.report)
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._stop_before_run: tuple[str, bool] | None = None
+        self._ran = False
+
+    async def run(self, *, task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until stopped.
+
+        Args:
+            task_status: gets the bound addresses when the server listens.
+
+        Raises:
+            StarioError: it has been run before (ST-06), or not under Trio.
+            OSError: the address cannot be bound.
+            BaseException: what ended the worker, as itself and not in a group (SD-21).
+
+        Ends when: the worker has stopped and everything is released.
+        Cancelled by: an outer cancel, which ends connections and handlers at once (SD-17).
+        """
+        if not trio.lowlevel.in_trio_run():
+            raise StarioError(
+                "The server runs on Trio",
+                help_text="Start it with trio.run, not asyncio.run.",
+                example="trio.run(app.serve)",
+            )
+        if self._ran:
+            raise StarioError(
+                "Server already running", help_text="A Server runs once. Make another one for another run."
+            )
+        self._ran = True
+
+        def listening(addresses: list[Address]) -> None:
+            self.addresses = addresses
+            task_status.started(addresses)
+
+        self._token = trio.lowlevel.current_trio_token()
+        if self._stop_before_run is not None:
+            self._supervisor.ask_to_stop(*self._stop_before_run)
+        try:
+            await self._supervisor.run(listening)
+        except BaseExceptionGroup as group:
+            raise sole_leaf(group) from group.__cause__
+
+    def stop(self, *, now: bool = False) -> None:
+        """Ask for a graceful stop, from any thread or signal handler; harmless before the start and after the end.
+
+        Args:
+            now: leave out the grace: close what is left at once (SD-16).
+        """
+        self._stop_before_run = ("stop()", now)
+        if self._token is not None:
+            with contextlib.suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._supervisor.ask_to_stop, "stop()", now)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[Server]:
+        """Serve around a block, and stop gracefully after it (see `Stario.serving`).
+
+        Ends when: the block is done and the server has stopped.
+        Cancelled by: an exception in the block, or a failure of the server.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.run)
+                yield self
+                self.stop()
+        except BaseExceptionGroup as group:
+            raise sole_leaf(group) from group.__cause__
+
+
+def sole_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What a caller of `run` gets for a group: its only exception as itself, or the group if there are several."""
+    leaf: BaseException = group
+    while isinstance(leaf, BaseExceptionGroup) and len(leaf.exceptions) == 1:
+        leaf = leaf.exceptions[0]
+    return leaf

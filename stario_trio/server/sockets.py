@@ -1,0 +1,188 @@
+"""Binding: TCP addresses and Unix socket files become listeners (SK-01 to SK-06)."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import trio
+
+from stario_trio.exceptions import StarioError
+from stario_trio.server.transport import SocketTransport
+
+if TYPE_CHECKING:
+    from stario_trio.server.config import Config
+
+__all__ = ["Address", "SocketListener", "bind"]
+
+#: Where a server listens: `(host, port)`, or the path of its Unix socket.
+Address: TypeAlias = "tuple[str, int] | str"
+
+# Anybody on the machine may connect, as the seed says; the directory's own permissions are the way to restrict it.
+_UNIX_MODE: Final = 0o666
+# What binding an IPv6 address says where the machine has none.
+_NO_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
+
+
+class SocketListener:
+    """A listening socket, and for a Unix socket the file it has made."""
+
+    def __init__(self, sock: socket.socket, address: Address, unix_file: UnixFile | None = None) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._unix_file = unix_file
+        self.address = address
+
+    @property
+    def port(self) -> int:
+        """The bound TCP port, 0 for a Unix socket."""
+        return 0 if isinstance(self.address, str) else self.address[1]
+
+    def accept(self) -> SocketTransport:
+        """See `Listener.accept`."""
+        if self._sock.fileno() < 0:
+            raise trio.ClosedResourceError("this listener is closed")
+        sock, _peer = self._sock.accept()
+        if self._unix_file is None:
+            # An event of an SSE stream is a small write that must not wait for an acknowledgement.
+            with contextlib.suppress(OSError):  # the peer may have reset it already
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return SocketTransport(sock)
+
+    async def wait_acceptable(self) -> None:
+        """See `Listener.wait_acceptable`."""
+        if self._sock.fileno() < 0:
+            raise trio.ClosedResourceError("this listener is closed")
+        await trio.lowlevel.wait_readable(self._sock)
+
+    def close(self) -> None:
+        """See `Listener.close`; removes the Unix socket file."""
+        if self._sock.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._sock)
+            self._sock.close()
+            if self._unix_file is not None:
+                self._unix_file.remove()
+
+
+class UnixFile:
+    """The file of a Unix socket, known by its inode."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._identity = self._identify()
+
+    def _identify(self) -> tuple[int, int]:
+        status = os.lstat(self.path)
+        return status.st_dev, status.st_ino
+
+    def remove(self) -> None:
+        """Remove the file if it is still the one this server made (SK-05); another's is left alone."""
+        with contextlib.suppress(OSError):
+            if self._identify() == self._identity:
+                os.unlink(self.path)
+
+
+async def bind(config: Config) -> list[SocketListener]:
+    """Bind every address of the settings, and listen.
+
+    Raises:
+        StarioError: the Unix path is taken.
+        OSError: an address cannot be bound; none stays bound then.
+    """
+    if config.unix_socket is not None:
+        return [_bind_unix(config.unix_socket, config.backlog)]
+    return await _bind_tcp(config.host, config.port, config.backlog)
+
+
+async def _bind_tcp(host: str, port: int, backlog: int) -> list[SocketListener]:
+    """Listen on every address the host name has (SK-02)."""
+    listeners: list[SocketListener] = []
+    refused: OSError | None = None
+    try:
+        found = await trio.socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            try:
+                listener = _listen_tcp(family, kind, protocol, (address[0], port, *address[2:]), backlog)
+            except OSError as exc:
+                if family != socket.AF_INET6 or exc.errno not in _NO_IPV6:
+                    raise
+                refused = exc  # a name such as localhost may have an IPv6 address on a machine without IPv6
+                continue
+            listeners.append(listener)
+            port = listener.port  # port 0 becomes the same real port for every address
+        if not listeners and refused is not None:
+            raise refused
+    except OSError as exc:
+        for listener in listeners:
+            listener.close()
+        raise type(exc)(exc.errno, f"cannot listen on {host or '*'}:{port}: {exc.strerror}") from exc
+    return listeners
+
+
+def _listen_tcp(
+    family: int, kind: int, protocol: int, address: tuple[str | int, ...], backlog: int
+) -> SocketListener:
+    sock = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":  # on Windows it would let two servers share the port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:  # IPv4 has a listener of its own
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(backlog)
+        return SocketListener(sock, sock.getsockname()[:2])
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _bind_unix(path: str, backlog: int) -> SocketListener:
+    """Listen on a Unix socket file (SK-03, SK-04)."""
+    if not hasattr(socket, "AF_UNIX"):
+        raise StarioError(
+            "Unix sockets are not available on this platform", help_text="Give host and port instead."
+        )
+    _remove_stale(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    made: UnixFile | None = None
+    try:
+        sock.bind(path)
+        made = UnixFile(path)
+        os.chmod(path, _UNIX_MODE)  # before listen(): nobody can connect yet, so nobody meets another mode
+        sock.listen(backlog)
+    except OSError as exc:
+        sock.close()
+        if made is not None:
+            made.remove()
+        raise OSError(exc.errno, f"cannot listen on {path}: {exc.strerror or exc}") from exc
+    return SocketListener(sock, path, made)
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket file that nobody accepts on any more; leave everything else alone."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise StarioError(
+            f"unix_socket is no socket: {path}",
+            context={"unix_socket": path},
+            help_text="Something else has this path, and it is left as it is. Choose another path, or remove it.",
+        )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        answer = probe.connect_ex(path)
+    if answer != errno.ECONNREFUSED:
+        raise StarioError(
+            f"unix_socket is in use: {path}",
+            context={"unix_socket": path},
+            help_text="A server accepts connections there. Stop it first, or choose another path.",
+        )
+    os.unlink(path)

@@ -1,0 +1,239 @@
+"""One worker: its accept loops, its connections, and the script of its shutdown.
+
+The nesting is the shutdown order. [W] holds `close_down`, which outlives [C], the nursery of connections; in [C] run
+the accept loops and one task a connection.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import trio
+
+from stario_trio.server.connection import Connection, State
+from stario_trio.server.lifecycle import Lifecycle
+from stario_trio.server.listener import accept_loop, accept_now
+from stario_trio.server.peerwatch import peer_watch
+from stario_trio.server.phases import Cause, Phase
+from stario_trio.server.report import Abandoned, WorkerReport
+from stario_trio.server.timers import Timers
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from stario_trio.http.request import Request
+    from stario_trio.http.writer import Writer
+    from stario_trio.server.config import Config
+    from stario_trio.server.date import Date
+    from stario_trio.server.listener import Listener
+    from stario_trio.server.transport import Transport
+
+__all__ = ["Worker", "run_worker"]
+
+
+class Worker:
+    """Serves connections in one Trio run.
+
+    Args:
+        number: from 0; names the worker in spans and reports.
+        listeners: bound sockets it accepts from, and closes.
+        handle_request: the application.
+        config: the settings.
+        date: the shared Date header.
+        on_phase: told each new phase of the shutdown.
+        on_trouble: told, in words, what hampers the worker.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        listeners: Sequence[Listener],
+        handle_request: Callable[[Request, Writer], Awaitable[None]],
+        config: Config,
+        date: Date,
+        *,
+        on_phase: Callable[[Worker, Phase], None] = lambda worker, phase: None,
+        on_trouble: Callable[[str], None] = lambda words: None,
+    ) -> None:
+        self.report = WorkerReport(number)
+        self.abandoned: list[Abandoned] = []
+        self.handle_request = handle_request
+        self.config = config
+        self.limits = config.limits
+        self.date = date
+        self.lifecycle = Lifecycle(self._phase_came)
+        self.timers = Timers(min(self.limits.keep_alive, self.limits.header_timeout))
+        self.peers = peer_watch()
+        self.connections: dict[Connection, None] = {}
+        self._listeners = listeners
+        self._on_phase = on_phase
+        self._on_trouble = on_trouble
+        self._nursery: trio.Nursery | None = None
+        self._stopping = False
+        self._change = trio.lowlevel.ParkingLot()
+
+    def ask_to_stop(self, why: str, *, now: bool = False) -> None:
+        """Begin the stop, or leave out the rest of its grace (SD-01, SD-16). To be called in the worker's own run."""
+        self.lifecycle.advance(Cause.URGENT if now else Cause.STOP, why)
+
+    def _phase_came(self, phase: Phase) -> None:
+        if not self._stopping:
+            self._stopping = True
+            self.report.connections_at_shutdown = len(self.connections)
+        self._on_phase(self, phase)
+
+    async def run(self) -> None:
+        """Serve until stopped.
+
+        Ends when: `close_down` is through, which it is after the last connection.
+        Cancelled by: an outer cancel (SD-17).
+        """
+        async with trio.open_nursery() as worker:
+            worker.start_soon(self.close_down, name="close_down")
+            await self._serve_connections()
+
+    async def _serve_connections(self) -> None:
+        """Accept connections and hold their tasks.
+
+        Ends when: the accept loops have ended and the last connection is closed.
+        Cancelled by: an outer cancel (SD-17).
+        """
+        async with trio.open_nursery() as connections:
+            self._nursery = connections
+            for listener in self._listeners:
+                connections.start_soon(self._accept, listener, name="accept")
+            # STOP_ACCEPTING still admits connections, after the accept loops may have ended.
+            await self.lifecycle.wait_phase(Phase.DRAINING)
+
+    async def _accept(self, listener: Listener) -> None:
+        """Accept from one listener.
+
+        Ends when: never by itself.
+        Cancelled by: STOP_ACCEPTING, an outer cancel.
+        """
+        with self.lifecycle.until(Phase.STOP_ACCEPTING, "accept"):
+            await accept_loop(listener, self.admit, self._wait_for_room, self._on_trouble)
+
+    async def close_down(self) -> None:
+        """The shutdown, one phase after the other.
+
+        Ends when: the last connection and handler have ended.
+        Cancelled by: an outer cancel, which leaves out everything but the release (SD-17).
+        """
+        life = self.lifecycle
+        try:
+            await life.wait_phase(Phase.STOP_ACCEPTING)
+            self._take_what_has_come()
+            self._close_listeners()
+            life.advance(Cause.LISTENER_CLOSED)  # DRAINING: tells the handlers (SD-03), ends what is idle (SD-04)
+
+            with life.until(Phase.FORCE_CLOSING, "drain", deadline=self._grace_ends()):
+                await self._wait_for_the_last()
+                life.advance(Cause.DRAINED)
+            life.advance(Cause.DEADLINE)
+            self._force_close()
+            life.advance(Cause.SOCKETS_CLOSED)  # CANCELLING: cancels every handler that is left (SD-12)
+
+            life.advance(Cause.HANDLERS_CANCELLED)
+            with life.until(Phase.STOPPED, "await", deadline=trio.current_time() + self.config.cleanup_timeout):
+                await self._wait_for_the_last()
+            self._report_abandoned()
+            await self._wait_for_the_last()  # SD-14: a nursery never loses a child
+        except trio.Cancelled:
+            self._release_at_once()
+            raise
+        life.advance(Cause.HANDLERS_ENDED)
+
+    # What close_down does, in its order
+
+    def _take_what_has_come(self) -> None:
+        """SD-02: nobody whom the kernel has let in is reset. What it has received of a request counts as well."""
+        for listener in self._listeners:
+            for transport in accept_now(listener, self.config.backlog, self._on_trouble):
+                self.admit(transport)
+        for connection in self.connections:
+            connection.note_arrived()
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+
+    def _grace_ends(self) -> float:
+        life = self.lifecycle
+        return life.since(Phase.STOP_ACCEPTING) + (0 if life.urgent else self.config.graceful_timeout)
+
+    def _force_close(self) -> None:
+        for connection in self.connections:
+            if connection.closing_idle:
+                continue  # ended in this very instant by the drain, and about to close by itself
+            connection.force_close()
+            if connection.handling:
+                self.report.handlers_cancelled += 1
+
+    def _report_abandoned(self) -> None:
+        for connection in self.connections:
+            if connection.handling and connection.exchange is not None and connection.task is not None:
+                request = connection.exchange.request
+                stack = [
+                    f"{frame.f_code.co_filename}:{line} {frame.f_code.co_qualname}"
+                    for frame, line in connection.task.iter_await_frames()
+                ]
+                self.report.handlers_abandoned += 1
+                self.abandoned.append(Abandoned(self.report.id, f"{request.method} {request.path}", stack))
+
+    def _release_at_once(self) -> None:
+        """SD-17: the run is cancelled. Sockets close now, since a cancel alone wakes no shielded I/O."""
+        self.lifecycle.advance(Cause.OUTER_CANCEL, "cancelled")
+        self._close_listeners()
+        self._force_close()
+
+    async def _wait_for_the_last(self) -> None:
+        while self.connections:
+            await self._change.park()
+
+    # Connections
+
+    def admit(self, transport: Transport) -> None:
+        """Serve an accepted connection."""
+        connection = Connection(self, transport)
+        self.connections[connection] = None
+        if self.lifecycle.phase > Phase.SERVING:
+            self.report.accepted_late += 1
+        self.start(connection.run)
+
+    def start(self, run: Callable[[], Awaitable[None]]) -> None:
+        """Start a task of a connection: its own, or the one that flushes what its peer has not taken."""
+        assert self._nursery is not None, "serving"
+        self._nursery.start_soon(run)
+
+    def ended(self, connection: Connection) -> None:
+        """Take an ended connection off the books."""
+        if self.lifecycle.phase is Phase.SERVING and trio.current_effective_deadline() == -math.inf:
+            self.lifecycle.advance(Cause.OUTER_CANCEL, "cancelled")  # this task is the first to see it
+        del self.connections[connection]
+        if self.lifecycle.phase > Phase.SERVING:
+            if connection.closing_idle:
+                self.report.closed_idle += 1
+            elif connection.forced:
+                self.report.force_closed += 1
+            else:
+                self.report.finished += 1
+        self._change.unpark_all()
+
+    async def _wait_for_room(self) -> None:
+        while len(self.connections) >= self.limits.connections:
+            await self._change.park()
+
+
+async def run_worker(worker: Worker) -> None:
+    """Run a worker and the services its connections need.
+
+    Ends when: the worker has ended; the services end after it (SD-19).
+    Cancelled by: an outer cancel.
+    """
+    async with trio.open_nursery() as services:
+        services.start_soon(worker.timers.run, name="timers")
+        services.start_soon(worker.peers.run, name="peer watch")
+        await worker.run()
+        services.cancel_scope.cancel(reason="the last handler has ended")

@@ -1,0 +1,161 @@
+"""Spans as lines of JSON, for whatever collects a program's output."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from json import JSONEncoder
+from math import isfinite
+from threading import RLock
+from traceback import format_tb
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
+
+from stario_trio.telemetry.core import STACKTRACE, Event, Span
+from stario_trio.telemetry.failures import error_text, text, unfold
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+__all__ = ["JsonTracer"]
+
+#: Deeper containers are written as text. Far more than a log reader shows, far less than a JSON reader takes.
+MAX_DEPTH: Final = 64
+
+#: Longer integers are written as text: Python itself refuses to print or read very long ones in decimal, and
+#: the lowest limit it can be given is 640 digits (`sys.set_int_max_str_digits`), a little over 2,048 bits.
+MAX_INT_BITS: Final = 2048
+
+#: The mark of a span that has its line.
+WRITTEN: Final = "written"
+
+_encode = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_encode_ascii = JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
+
+
+def plain(value: object, path: tuple[int, ...] = ()) -> Any:
+    """Return `value` as something that JSON can say; what it cannot say becomes text.
+
+    Args:
+        value: anything.
+        path: the ids of the containers around it, to notice one that contains itself.
+    """
+    try:
+        if value is None or isinstance(value, (bool, str)):
+            return value
+        if isinstance(value, int):
+            return value if value.bit_length() <= MAX_INT_BITS else hex(value)
+        if isinstance(value, float):
+            return value if isfinite(value) else str(value)
+        if len(path) < MAX_DEPTH and id(value) not in path:
+            inside = (*path, id(value))
+            if isinstance(value, dict):
+                # A copy, because a handler may change its dict in this very moment.
+                items = cast("dict[object, object]", value).copy().items()
+                return {text(key): plain(item, inside) for key, item in items}
+            if isinstance(value, (list, tuple)):
+                return [plain(item, inside) for item in cast("list[object]", value)]
+    except Exception:  # noqa: BLE001, S110  (a subclass may do anything; its text is the next best)
+        pass
+    return text(value)  # pyright: ignore[reportUnknownArgumentType]  (`dict[Unknown, Unknown]` to pyright)
+
+
+def frames(exc: object) -> list[str]:
+    """Return the frames of a traceback, one string each; members of a group follow, each with a headline."""
+    if not isinstance(exc, BaseException):
+        return [text(exc)]
+    found: list[str] = []
+    for each in unfold(exc):
+        if each is not exc:
+            found.append(f"{type(each).__name__}: {error_text(each)}")
+        found.extend(frame.rstrip() for frame in format_tb(each.__traceback__))
+    return found
+
+
+def event_record(event: Event) -> dict[str, Any]:
+    """Return an event as a JSON object."""
+    attributes = plain({key: value for key, value in event.attributes.copy().items() if key != STACKTRACE})
+    if STACKTRACE in event.attributes:
+        attributes[STACKTRACE] = frames(event.attributes[STACKTRACE])
+    return {"time_ns": event.time_ns, "name": plain(event.name), "attributes": attributes}
+
+
+def span_record(span: Span) -> dict[str, Any]:
+    """Return a finished span as a JSON object, with what is empty left out."""
+    record: dict[str, Any] = {
+        "span_id": str(span.id),
+        "name": plain(span.name),
+        "start_ns": span.start_ns,
+        "end_ns": span.end_ns,
+        "duration_ns": span.duration_ns,
+        "status": "error" if span.failed else "ok",
+    }
+    if span.parent_id is not None:
+        record["parent_id"] = str(span.parent_id)
+    if span.error is not None:
+        record["error"] = plain(span.error)
+    if span.attributes:
+        record["attributes"] = plain(span.attributes)
+    if span.events:
+        record["events"] = [event_record(event) for event in span.events.copy()]
+    if span.links:
+        record["links"] = [
+            {"span_id": str(link.span_id), "attributes": plain(link.attributes)} for link in span.links.copy()
+        ]
+    return record
+
+
+class JsonTracer:
+    """Writes one line of JSON per finished span; its steps are lines of their own, usually before it.
+
+    A span has its line once and for all: later changes are ignored, and a span that never ends is never
+    written. An output that is closed or broken loses lines, never a request.
+
+    Args:
+        output: where the lines go; `sys.stdout` as it is now.
+        flush_each: whether each line is flushed at once.
+    """
+
+    wants_changes = False
+
+    def __init__(self, output: TextIO | None = None, *, flush_each: bool = True) -> None:
+        self._output = output or sys.stdout
+        self._flush_each = flush_each
+        self._encoding: str = getattr(self._output, "encoding", None) or "utf-8"
+        # Reentrant: a signal handler or a finaliser may end a span while a line is being written.
+        self._lock = RLock()
+
+    def __call__(self, name: str, attributes: dict[str, Any] | None = None) -> Span:
+        """Start a span that has no parent."""
+        return Span(self, name, attributes)
+
+    def _line(self, span: Span) -> str:
+        record = span_record(span)
+        line = _encode(record)
+        try:
+            line.encode(self._encoding)
+        except UnicodeEncodeError:  # a lone surrogate, or an output that is not UTF-8
+            line = _encode_ascii(record)
+        return line + "\n"
+
+    def notify(self, span: Span) -> None:
+        """Write the line of a span that has ended, unless it has one."""
+        if span.in_progress or span.mark is WRITTEN:
+            return
+        line = self._line(span)
+        with self._lock, suppress(Exception):
+            if span.mark is not WRITTEN:
+                span.mark = WRITTEN
+                self._output.write(line)
+                if self._flush_each:
+                    self._output.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Flush the output; it stays open."""
+        with self._lock, suppress(Exception):
+            self._output.flush()

@@ -1,0 +1,511 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import re
+from datetime import date
+from decimal import Decimal
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datastar_py.consts import ElementPatchMode, ElementPatchNamespace
+from datastar_py.sse import ServerSentEventGenerator as Official
+from hypothesis import given
+from hypothesis import strategies as st
+from markupsafe import Markup
+
+from stario_trio.exceptions import StarioError
+from stario_trio.http import sse
+
+# --- two readers of a stream: what a browser dispatches, and what Datastar makes of it ---
+
+
+@dataclasses.dataclass
+class Event:
+    name: str
+    data: str
+    last_id: str
+    retry: int | None
+
+
+def read_stream(stream: bytes) -> list[Event]:
+    """Read a stream as the HTML standard says, sections 9.2.5 and 9.2.6."""
+    events: list[Event] = []
+    name, data, last_id, retry = "", "", "", None
+    lines = re.split("\r\n|\n|\r", stream.decode("utf-8", "strict").removeprefix("\ufeff"))
+    assert lines.pop() == "", "the stream ends inside a line"
+    for line in lines:
+        if not line:
+            if data:
+                events.append(Event(name or "message", data.removesuffix("\n"), last_id, retry))
+            name, data = "", ""
+            continue
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            data += value + "\n"
+        elif field == "id":
+            if "\0" not in value:
+                last_id = value
+        elif field == "retry":
+            assert re.fullmatch("[0-9]+", value)
+            retry = int(value)
+        else:
+            raise AssertionError(f"a browser would ignore this line: {line!r}")
+    assert (name, data) == ("", ""), "the stream ends inside an event"
+    return events
+
+
+def read_one(stream: bytes) -> Event:
+    (event,) = read_stream(stream)
+    return event
+
+
+def fields(event: Event) -> dict[str, str]:
+    """The arguments of an event, its data lines grouped by their first word, as the Datastar client does."""
+    groups: dict[str, list[str]] = {}
+    for line in event.data.split("\n"):
+        key, _, value = line.partition(" ")
+        groups.setdefault(key, []).append(value)
+    return {key: "\n".join(values) for key, values in groups.items()}
+
+
+def same(ours: bytes, official: bytes | str) -> None:
+    """The two streams carry the same events; lines of different keys may come in another order."""
+    if isinstance(official, str):
+        official = official.encode()
+    mine, theirs = read_stream(ours), read_stream(official)
+    for a, b in zip(mine, theirs, strict=True):
+        assert fields(a) == fields(b)
+        assert (a.name, a.last_id, a.retry) == (b.name, b.last_id, b.retry)
+
+
+# --- the golden cases of the official SDKs ---
+
+GOLDEN = os.environ.get("DATASTAR_GOLDEN")
+
+
+def golden_event(event: dict[str, Any]) -> bytes:
+    """Call our function for one event of an `input.json`."""
+    options: dict[str, Any] = {"event_id": event.get("eventId"), "retry_duration": event.get("retryDuration")}
+    kind = event["type"]
+    if kind == "executeScript":
+        return sse.script(
+            event["script"],
+            auto_remove=event.get("autoRemove", True),
+            attributes=event.get("attributes"),
+            **options,
+        )
+    if kind == "patchSignals":
+        data = event.get("signals") or json.loads(event["signals-raw"])
+        return sse.signals(data, only_if_missing=event.get("onlyIfMissing", False), **options)
+    assert kind == "patchElements"
+    options["use_view_transition"] = event.get("useViewTransition", False)
+    if event.get("mode") == "remove":
+        return sse.remove(event["selector"], **options)
+    return sse.patch(
+        Markup(event["elements"]),
+        mode=event.get("mode", "outer"),
+        selector=event.get("selector"),
+        **options,
+    )
+
+
+@pytest.mark.skipif(
+    GOLDEN is None, reason="DATASTAR_GOLDEN names no folder of golden cases (sdk/tests/golden)"
+)
+def test_the_golden_cases() -> None:
+    cases = sorted(Path(GOLDEN or "").glob("*/*/input.json"))
+    assert len(cases) >= 20
+    for case in cases:
+        events: list[dict[str, Any]] = json.loads(case.read_text())["events"]
+        expected = case.with_name("output.txt").read_text()
+        if not expected.endswith("\n\n"):
+            expected += "\n"
+        ours = b"".join(golden_event(event) for event in events)
+        if "signals-raw" in events[0]:
+            # Raw JSON keeps its own layout there; ours comes from the value and is compact.
+            mine, theirs = fields(read_one(ours)), fields(read_one(expected.encode()))
+            assert json.loads(mine["signals"]) == json.loads(theirs["signals"])
+        else:
+            same(ours, expected)
+
+
+# --- the official Python SDK as the oracle ---
+
+#: No line break, no NUL, and none of the characters at which `str.splitlines` cuts besides (the SDK uses it).
+one_line = st.text(
+    st.characters(exclude_characters="\r\n\0\v\f\x1c\x1d\x1e\x85\u2028\u2029", exclude_categories=["Cs"])
+)
+#: HTML of some lines with every kind of line end; the last one is not empty, which the SDK would drop.
+html_lines = st.builds(
+    lambda pairs, last: "".join(line + end for line, end in pairs) + last,
+    st.lists(st.tuples(one_line, st.sampled_from(["\n", "\r", "\r\n"]))),
+    one_line.filter(bool),
+)
+retries = st.none() | st.integers(1, 100_000) | st.just(1000)
+ids = st.none() | one_line
+
+
+@given(
+    html_lines,
+    st.sampled_from(sse.MODES),
+    st.none() | one_line,
+    st.booleans(),
+    st.none() | st.sampled_from(sse.NAMESPACES),
+    ids,
+    retries,
+)
+def test_patch_says_what_the_official_sdk_says(
+    html: str,
+    mode: Any,
+    selector: str | None,
+    transition: bool,
+    namespace: Any,
+    event_id: str | None,
+    retry: int | None,
+) -> None:
+    ours = sse.patch(
+        Markup(html),
+        mode=mode,
+        selector=selector,
+        use_view_transition=transition,
+        namespace=namespace,
+        event_id=event_id,
+        retry_duration=retry,
+    )
+    official = Official.patch_elements(
+        html,
+        selector,
+        ElementPatchMode(mode),
+        transition,
+        namespace=None if namespace is None else ElementPatchNamespace(namespace),
+        event_id=event_id,
+        retry_duration=retry,
+    )
+    same(ours, official)
+
+
+@given(one_line.filter(bool), ids, retries)
+def test_remove_says_what_the_official_sdk_says(
+    selector: str, event_id: str | None, retry: int | None
+) -> None:
+    same(
+        sse.remove(selector, event_id=event_id, retry_duration=retry),
+        Official.remove_elements(selector, event_id, retry),
+    )
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+json_objects = st.dictionaries(st.text(), json_values, max_size=4)
+
+
+@given(json_objects, st.booleans(), ids, retries)
+def test_signals_say_what_the_official_sdk_says(
+    data: dict[str, Any], missing: bool, event_id: str | None, retry: int | None
+) -> None:
+    ours = read_one(sse.signals(data, only_if_missing=missing, event_id=event_id, retry_duration=retry))
+    theirs = read_one(Official.patch_signals(data, event_id, missing, retry).encode())
+    mine, official = fields(ours), fields(theirs)
+    # Same value; only non-ASCII text is written as itself here.
+    assert json.loads(mine.pop("signals")) == json.loads(official.pop("signals")) == data
+    assert mine == official
+    assert dataclasses.replace(ours, data="") == dataclasses.replace(theirs, data="")
+
+
+@given(
+    html_lines.filter(lambda code: "</script" not in code.lower() and "<!--" not in code),
+    st.booleans(),
+    st.dictionaries(st.from_regex(r"[a-z][a-z0-9:._-]*", fullmatch=True), st.text("ab &<>/.=")),
+    ids,
+    retries,
+)
+def test_script_says_what_the_official_sdk_says(
+    code: str, auto_remove: bool, attributes: dict[str, str], event_id: str | None, retry: int | None
+) -> None:
+    same(
+        sse.script(
+            code, auto_remove=auto_remove, attributes=attributes, event_id=event_id, retry_duration=retry
+        ),
+        Official.execute_script(code, auto_remove, attributes, event_id, retry),
+    )
+
+
+# --- exact bytes ---
+
+
+def test_the_bytes_of_a_patch() -> None:
+    event = sse.patch(
+        Markup("<div>l1\nl2</div>"),
+        mode="inner",
+        selector="#a",
+        use_view_transition=True,
+        namespace="svg",
+        event_id="7",
+        retry_duration=2000,
+    )
+    assert event == (
+        b"event: datastar-patch-elements\nid: 7\nretry: 2000\n"
+        b"data: selector #a\ndata: mode inner\ndata: useViewTransition true\ndata: namespace svg\n"
+        b"data: elements <div>l1\ndata: elements l2</div>\n\n"
+    )
+
+
+def test_defaults_are_not_sent() -> None:
+    assert (
+        sse.patch("<é>", mode="outer", selector="", namespace="html", event_id="", retry_duration=1000)
+        == "event: datastar-patch-elements\ndata: elements &lt;é&gt;\n\n".encode()
+    )
+
+
+def test_the_bytes_of_empty_html() -> None:
+    assert sse.patch("") == b"event: datastar-patch-elements\ndata: elements \n\n"
+
+
+def test_the_bytes_of_signals() -> None:
+    event = sse.signals({"n": 1, "s": "é\r\n"}, only_if_missing=True)
+    assert event == (
+        b"event: datastar-patch-signals\ndata: onlyIfMissing true\n"
+        + 'data: signals {"n":1,"s":"é\\r\\n"}\n\n'.encode()
+    )
+
+
+def test_the_bytes_of_script_remove_and_redirect() -> None:
+    head = b"event: datastar-patch-elements\ndata: selector body\ndata: mode append\n"
+    assert sse.script("go()") == head + b'data: elements <script data-effect="el.remove()">go()</script>\n\n'
+    assert sse.script("go()", auto_remove=False) == head + b"data: elements <script>go()</script>\n\n"
+    assert sse.redirect('/a"é') == (
+        head + b'data: elements <script data-effect="el.remove()">'
+        b'setTimeout(() => window.location = "/a\\"\\u00e9");</script>\n\n'
+    )
+    assert sse.remove("#x", use_view_transition=True) == (
+        b"event: datastar-patch-elements\n"
+        b"data: selector #x\ndata: mode remove\ndata: useViewTransition true\n\n"
+    )
+
+
+# --- BUG 45, 46: no value writes lines of its own ---
+
+any_text = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\r\n\0: <>"))
+
+
+@given(any_text)
+def test_html_is_read_back_whole_in_one_event(html: str) -> None:
+    event = read_one(sse.patch(Markup(html)))
+    assert event.name == "datastar-patch-elements"
+    assert fields(event) == {"elements": re.sub("\r\n|\r", "\n", html)}
+
+
+@given(any_text)
+def test_only_a_line_end_of_sse_ends_a_line(text: str) -> None:
+    # U+2028, form feed and the other ends of `str.splitlines` belong to the text.
+    lines = re.split("\r\n|\r|\n", text)
+    assert sse.patch(Markup(text)).count(b"data: ") == len(lines) + text.count("data: ")
+
+
+def one_line_fields(value: str) -> list[Any]:
+    return [
+        lambda: sse.patch("x", selector=value),
+        lambda: sse.patch("x", event_id=value),
+        lambda: sse.remove(value),
+        lambda: sse.remove("#x", event_id=value),
+        lambda: sse.signals({}, event_id=value),
+        lambda: sse.script("x", event_id=value),
+        lambda: sse.redirect("x", event_id=value),
+    ]
+
+
+@pytest.mark.parametrize("evil", ["\r", "\n", "\0", "a\r\ndata: elements <b>", "#x\n\nevent: other", "#a\0"])
+@pytest.mark.parametrize("which", range(7))
+def test_a_field_of_one_line_refuses_a_second(evil: str, which: int) -> None:
+    with pytest.raises(StarioError, match="no line break and no NUL"):
+        one_line_fields(evil)[which]()
+
+
+@given(one_line.filter(bool))
+def test_a_field_of_one_line_is_read_back(value: str) -> None:
+    event = read_one(sse.patch("x", selector=value, event_id=value))
+    assert event.last_id == value
+    assert fields(event)["selector"] == value
+
+
+@given(any_text, any_text)
+def test_script_and_redirect_are_one_event(code: str, url: str) -> None:
+    assert set(fields(read_one(sse.script(code)))) == {"selector", "mode", "elements"}
+    assert set(fields(read_one(sse.redirect(url)))) == {"selector", "mode", "elements"}
+
+
+@pytest.mark.parametrize("mode", ["", "remove", "Outer", "outer\n", None])
+def test_mode_is_checked(mode: Any) -> None:
+    with pytest.raises(StarioError, match="outer, inner, replace, prepend, append, before, after"):
+        sse.patch("x", mode=mode)
+
+
+@pytest.mark.parametrize("namespace", ["", "xml", "svg\n"])
+def test_namespace_is_checked(namespace: Any) -> None:
+    with pytest.raises(StarioError, match=r"html, svg, mathml\.$"):
+        sse.patch("x", namespace=namespace)
+
+
+@pytest.mark.parametrize("retry", [0, -1, True, 1.5, "5\n"])
+def test_retry_is_checked(retry: Any) -> None:
+    with pytest.raises(StarioError, match="whole milliseconds"):
+        sse.patch("x", retry_duration=retry)
+
+
+def test_remove_needs_a_selector() -> None:
+    with pytest.raises(StarioError, match="needs a selector"):
+        sse.remove("")
+
+
+# --- BUG 47: nothing ends the script element early ---
+
+
+class Scripts(HTMLParser):
+    """Collects what lies inside and outside of script elements."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.inside: list[str] = []
+        self.outside = ""
+        self.attributes: list[tuple[str, str | None]] = []
+        self.depth = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag == "script"
+        self.depth += 1
+        self.inside.append("")
+        self.attributes = attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        self.depth -= 1
+
+    def handle_data(self, data: str) -> None:
+        if self.depth:
+            self.inside[-1] += data
+        else:
+            self.outside += data
+
+
+def scripts(event: bytes) -> Scripts:
+    parser = Scripts()
+    parser.feed(fields(read_one(event))["elements"])
+    parser.close()
+    assert parser.depth == 0
+    return parser
+
+
+html_words = st.lists(
+    st.sampled_from(
+        ["</script>", "</SCRIPT ", "</scr", "ipt>", "<!--", "-->", "<script>", "<!", "--", "x", " "]
+    )
+).map("".join)
+
+
+@given(html_words)
+def test_code_stays_inside_its_element(code: str) -> None:
+    parser = scripts(sse.script(code))
+    assert len(parser.inside) == 1
+    assert parser.outside == ""
+    (sent,) = parser.inside
+    assert "<!--" not in sent
+    assert sent.replace("<\\/", "</").replace("<\\!", "<!") == code
+
+
+def test_the_two_spellings_in_code() -> None:
+    (sent,) = scripts(sse.script("a='</ScRiPt><!--'")).inside
+    assert sent == r"a='<\/ScRiPt><\!--'"
+
+
+@given(html_words | any_text)
+def test_a_url_stays_inside_its_string(url: str) -> None:
+    (sent,) = scripts(sse.redirect(url)).inside
+    found = re.fullmatch(r"setTimeout\(\(\) => window\.location = (\".*\")\);", sent)
+    assert found is not None
+    assert "<" not in sent
+    assert sent.isascii()
+    assert json.loads(found[1]) == url
+
+
+@given(any_text)
+def test_attribute_values_are_escaped(value: str) -> None:
+    parser = scripts(sse.script("x", auto_remove=False, attributes={"data-x": value}))
+    if "\0" not in value:  # which HTML itself replaces
+        assert parser.attributes == [("data-x", re.sub("\r\n|\r", "\n", value))]
+    assert parser.inside == ["x"]
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a>", "a=b", "a/", 'a"', "a'", "<a", "a\n", "a\0", "\x7f"])
+def test_attribute_names_are_checked(name: str) -> None:
+    with pytest.raises(StarioError, match="Invalid attribute name"):
+        sse.script("x", attributes={name: ""})
+
+
+# --- BUG 48 and the data of signals ---
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_what_json_cannot_say_is_refused(number: float) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        sse.signals({"n": number})
+
+
+@pytest.mark.parametrize("value", [date(2026, 1, 1), {1}, Decimal(1)])
+def test_values_without_a_json_form_are_refused(value: object) -> None:
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        sse.signals({"v": value})
+
+
+@given(st.characters(categories=["Cs"]))
+def test_a_lone_surrogate_is_sent_as_an_escape(text: str) -> None:
+    # A client can send one in its own JSON, and the handler may send it back.
+    data = fields(read_one(sse.signals({"s": text})))["signals"]
+    assert data.isascii()
+    assert json.loads(data) == {"s": text}
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    inner: dict[str, int]
+
+
+class Model:
+    def model_dump(self) -> dict[str, Any]:
+        return {"of": "model"}
+
+
+class Table(dict[str, int]):
+    pass
+
+
+def test_the_kinds_of_signal_data() -> None:
+    plain = {"a": 1}
+    assert sse.signal_to_dict(plain) is plain
+    assert sse.signal_to_dict(Table(a=1)) == {"a": 1}
+    assert sse.signal_to_dict(os.environ) == dict(os.environ)
+    assert sse.signal_to_dict(Model()) == {"of": "model"}
+    point = Point(1, {"y": 2})
+    copied = sse.signal_to_dict(point)
+    assert copied == {"x": 1, "inner": {"y": 2}}
+    assert copied["inner"] is not point.inner
+    assert fields(read_one(sse.signals(point))) == {"signals": '{"x":1,"inner":{"y":2}}'}
+
+
+@pytest.mark.parametrize("data", [[("a", 1)], "{}", None, 3, Point, Model])
+def test_other_signal_data_is_refused(data: Any) -> None:
+    with pytest.raises(
+        StarioError, match=f"^Cannot convert {type(data).__name__} to signal dict\n"
+    ) as caught:
+        sse.signal_to_dict(data)
+    assert caught.value.context == {"value_type": type(data).__name__, "value": repr(data)[:100]}

@@ -1,0 +1,370 @@
+from __future__ import annotations
+
+import io
+import json
+import sys
+import threading
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Any, NoReturn
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stario_trio.telemetry import JsonTracer, Span, Tracer
+from stario_trio.telemetry.json import MAX_DEPTH
+
+
+class Hostile:
+    """Nothing can be learnt about it, and it may be a key."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+class HostileDict(dict[Any, Any]):
+    def copy(self) -> NoReturn:
+        raise RuntimeError("no")
+
+
+class Status(IntEnum):
+    OK = 200
+
+
+def parse(line: str) -> dict[str, Any]:
+    """Parse a line, strictly: `NaN` and `Infinity` are not JSON, and the line must be Unicode."""
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(constant)
+
+    line.encode()
+    assert line.endswith("\n")
+    assert line.count("\n") == 1
+    parsed: dict[str, Any] = json.loads(line, parse_constant=refuse)
+    return parsed
+
+
+def one(output: io.StringIO) -> dict[str, Any]:
+    return parse(output.getvalue())
+
+
+def written(value: Any) -> Any:
+    """What becomes of an attribute."""
+    output = io.StringIO()
+    span = JsonTracer(output)("a", {"value": value})
+    span.end()
+    return one(output)["attributes"]["value"]
+
+
+def test_the_least_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.StringIO()
+    tracer: Tracer = JsonTracer(output)
+    span = tracer("GET")
+    span.end()
+    assert output.getvalue() == (
+        f'{{"span_id":"{span.id}","name":"GET","start_ns":{span.start_ns},"end_ns":{span.end_ns},'
+        f'"duration_ns":{span.duration_ns},"status":"ok"}}\n'
+    )
+
+
+def test_all_keys_in_order() -> None:
+    output = io.StringIO()
+    tracer = JsonTracer(output)
+    span = Span(tracer, "ü", {"a": 1}, UUID(int=1))
+    span("saved", {"n": 1})
+    span("bare")
+    span.link(UUID(int=2), {"why": "x"})
+    span.link(UUID(int=3))
+    span.error = "bad"
+    span.end()
+    record = one(output)
+    assert list(record) == [
+        "span_id", "name", "start_ns", "end_ns", "duration_ns", "status",
+        "parent_id", "error", "attributes", "events", "links",
+    ]  # fmt: skip
+    assert "ü" in output.getvalue()
+    assert record["status"] == "error"
+    assert record["parent_id"] == "00000000-0000-0000-0000-000000000001"
+    assert record["error"] == "bad"
+    assert record["attributes"] == {"a": 1}
+    saved, bare = span.events
+    assert record["events"] == [
+        {"time_ns": saved.time_ns, "name": "saved", "attributes": {"n": 1}},
+        {"time_ns": bare.time_ns, "name": "bare", "attributes": {}},
+    ]
+    assert record["links"] == [
+        {"span_id": str(UUID(int=2)), "attributes": {"why": "x"}},
+        {"span_id": str(UUID(int=3)), "attributes": {}},
+    ]
+
+
+def test_children_are_lines_of_their_own() -> None:
+    output = io.StringIO()
+    with JsonTracer(output)("parent") as parent, parent.step("child"):
+        pass
+    child, own = (parse(line) for line in output.getvalue().splitlines(keepends=True))
+    assert (child["name"], own["name"]) == ("child", "parent")
+    assert child["parent_id"] == own["span_id"]
+
+
+def test_an_open_span_is_never_written() -> None:
+    output = io.StringIO()
+    with JsonTracer(output) as tracer:
+        tracer.notify(tracer("open"))
+    assert output.getvalue() == ""
+
+
+def test_a_span_has_one_line_whatever_happens_later() -> None:
+    output = io.StringIO()
+    tracer = JsonTracer(output)
+    span = tracer("once")
+    span.end()
+    span["late"] = 1
+    span("late")
+    span.error = "late"
+    with span:
+        span.end()
+    tracer.notify(span)
+    assert "late" not in output.getvalue()
+    assert one(output)["name"] == "once"
+
+
+def test_two_threads_that_end_a_span_at_once_write_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second thread gets as far as the lock before the first has marked the span."""
+    output = io.StringIO()
+    tracer = JsonTracer(output)
+    line = tracer._line
+    span = tracer("once")
+
+    def overtaken(span: Span) -> str:
+        monkeypatch.setattr(tracer, "_line", line)
+        tracer.notify(span)
+        return line(span)
+
+    monkeypatch.setattr(tracer, "_line", overtaken)
+    span.end()
+    assert one(output)["name"] == "once"
+
+
+def test_an_exception_with_an_empty_message_is_an_error() -> None:
+    output = io.StringIO()
+    with pytest.raises(ValueError, match=r"^$"), JsonTracer(output)("a"):
+        raise ValueError
+    assert (one(output)["status"], one(output)["error"]) == ("error", "ValueError")
+
+
+def test_an_empty_error_is_an_error() -> None:
+    output = io.StringIO()
+    span = JsonTracer(output)("a")
+    span.error = ""
+    span.end()
+    assert (one(output)["status"], one(output)["error"]) == ("error", "")
+
+
+def test_a_traceback_is_a_list_of_frames() -> None:
+    output = io.StringIO()
+    with pytest.raises(ValueError, match="boom"), JsonTracer(output)("a"):
+        raise ValueError("boom")
+    (event,) = one(output)["events"]
+    assert event["attributes"]["exc.type"] == "ValueError"
+    (frame,) = event["attributes"]["exc.stacktrace"]
+    assert "test_a_traceback_is_a_list_of_frames" in frame
+    assert frame.endswith('raise ValueError("boom")')
+
+
+def test_an_exception_that_was_never_raised_has_no_frames() -> None:
+    output = io.StringIO()
+    span = JsonTracer(output)("a")
+    span(ValueError("boom"))
+    span("odd", {"exc.stacktrace": "text"})
+    span.end()
+    never, odd = one(output)["events"]
+    assert never["attributes"]["exc.stacktrace"] == []
+    assert odd["attributes"]["exc.stacktrace"] == ["text"]
+
+
+def test_the_members_of_a_group_are_told() -> None:
+    def fail() -> NoReturn:
+        raise ValueError
+
+    output = io.StringIO()
+    span = JsonTracer(output)("a")
+    try:
+        fail()
+    except ValueError as exc:
+        span(ExceptionGroup("nursery", [exc]))
+    span.end()
+    headline, _, frame = one(output)["events"][0]["attributes"]["exc.stacktrace"]
+    assert headline == "ValueError: ValueError"
+    assert "in fail" in frame
+
+
+def test_what_json_cannot_say_becomes_text() -> None:
+    moment = datetime(2026, 11, 24, tzinfo=UTC)
+    assert written(float("nan")) == "nan"
+    assert written(float("-inf")) == "-inf"
+    assert written(moment) == str(moment)
+    assert written(b"x") == "b'x'"
+    assert written(Status.OK) == 200
+    assert written((1, [2, {"x": None}])) == [1, [2, {"x": None}]]
+    assert written({1: "int", (2, 3): "tuple", None: True}) == {"1": "int", "(2, 3)": "tuple", "None": True}
+    assert written(Hostile()) == "<unprintable Hostile>"
+    assert written({Hostile(): 1}) == {"<unprintable Hostile>": 1}
+    assert written(HostileDict(a=1)) == "{'a': 1}"
+    assert written(10**600) == 10**600
+    assert written(10**5000) == hex(10**5000)
+
+
+def test_a_container_within_itself_ends() -> None:
+    loop: list[Any] = [1]
+    loop.extend([loop, loop])
+    assert written(loop) == [1, "[1, [...], [...]]", "[1, [...], [...]]"]
+    shared = [1]
+    assert written([shared, shared]) == [[1], [1]]
+
+
+def test_deep_containers_end_as_text() -> None:
+    deep: Any = "bottom"
+    for _ in range(MAX_DEPTH + 5):
+        deep = [deep]
+    found, depth = written(deep), 0
+    while isinstance(found, list):
+        (found,) = found
+        depth += 1
+    assert depth == MAX_DEPTH - 1  # the attributes themselves are the first container
+    assert "bottom" in found
+    bottomless: Any = []
+    for _ in range(100_000):
+        bottomless = [bottomless]
+    assert "<unprintable list>" in str(written(bottomless))
+
+
+def test_lone_surrogates_are_escaped() -> None:
+    output = io.StringIO()
+    JsonTracer(output)("\ud800").end()
+    assert "\\ud800" in output.getvalue()
+    assert one(output)["name"] == "\ud800"
+
+
+def test_an_output_that_is_not_unicode_gets_ascii() -> None:
+    raw = io.BytesIO()
+    JsonTracer(io.TextIOWrapper(raw, encoding="latin-1"))("€").end()
+    assert json.loads(raw.getvalue())["name"] == "€"
+    assert raw.getvalue().isascii()
+
+
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(st.characters(exclude_categories=())),
+    st.binary(), st.datetimes(), st.uuids(), st.complex_numbers(), st.builds(Hostile), st.just(10**5000),
+)  # fmt: skip
+values = st.recursive(
+    scalars | st.frozensets(scalars),
+    lambda inside: st.lists(inside) | st.tuples(inside, inside) | st.dictionaries(scalars, inside),
+)
+attributes = st.dictionaries(st.text(st.characters(exclude_categories=())), values)
+
+
+@given(
+    name=st.text(st.characters(exclude_categories=())),
+    attributes=attributes,
+    event=attributes,
+    link=attributes,
+    error=st.none() | st.text(st.characters(exclude_categories=())),
+)
+def test_every_span_is_one_line_of_valid_json(
+    name: str, attributes: dict[str, Any], event: dict[str, Any], link: dict[str, Any], error: str | None
+) -> None:
+    output = io.StringIO()
+    span = JsonTracer(output)(name, attributes)
+    span(name, event)
+    span.link(span, link)
+    span.error = error
+    span.end()
+    record = one(output)
+    assert record["name"] == name
+    assert record.get("error") == error
+    assert set(record.get("attributes", {})) == set(attributes)
+    assert set(record["events"][0]["attributes"]) == set(event)
+    assert set(record["links"][0]["attributes"]) == set(link)
+
+
+@given(
+    st.dictionaries(
+        st.text(),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+            lambda inside: st.lists(inside) | st.dictionaries(st.text(), inside),
+        ),
+        min_size=1,
+    )
+)
+def test_what_json_can_say_is_said_as_it_is(attributes: dict[str, Any]) -> None:
+    output = io.StringIO()
+    JsonTracer(output)("a", attributes).end()
+    assert one(output)["attributes"] == attributes
+
+
+def test_lines_of_many_threads_do_not_mix() -> None:
+    class Dribble(io.StringIO):
+        """Writes a character at a time, so that only the lock keeps lines whole."""
+
+        def write(self, text: str) -> int:
+            return sum(super(Dribble, self).write(char) for char in text)
+
+    output = Dribble()
+    tracer = JsonTracer(output)
+    together = threading.Barrier(4)
+
+    def work() -> None:
+        together.wait()
+        for n in range(50):
+            tracer("work", {"n": n}).end()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    records = [parse(line) for line in output.getvalue().splitlines(keepends=True)]
+    assert len({record["span_id"] for record in records}) == len(records) == 200
+
+
+class Broken(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(text)
+
+
+@pytest.mark.spec("SD-22")
+def test_a_closed_or_broken_output_harms_nobody() -> None:
+    closed = io.StringIO()
+    closed.close()
+    for output in (closed, Broken()):
+        with JsonTracer(output) as tracer, tracer("a"):
+            pass
+
+
+def test_the_output_is_standard_output_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", output)
+    tracer = JsonTracer()
+    monkeypatch.undo()
+    tracer("a").end()
+    assert one(output)["name"] == "a"
+
+
+@pytest.mark.parametrize(("flush_each", "while_open"), [(True, True), (False, False)])
+def test_flushing(flush_each: bool, while_open: bool) -> None:
+    raw = io.BytesIO()
+    output = io.TextIOWrapper(raw, encoding="utf-8")
+    with JsonTracer(output, flush_each=flush_each) as tracer:
+        tracer("a").end()
+        assert (raw.getvalue() != b"") is while_open
+    assert raw.getvalue() != b""
+    assert not output.closed

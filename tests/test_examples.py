@@ -1,0 +1,87 @@
+"""Every example is a real program: it is started, used and stopped here the way a reader would do it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import httpx2
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+PATIENCE = 30  # seconds for a whole example; only a broken one takes as long
+
+
+class Running(NamedTuple):
+    process: trio.Process
+    url: str
+
+
+@asynccontextmanager
+async def running(example: str, *args: str) -> AsyncIterator[Running]:
+    """Start an example, wait until it says where it listens, and kill it should the test leave it behind."""
+    process = await trio.lowlevel.open_process(
+        [sys.executable, str(EXAMPLES / example), *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert process.stdout is not None
+    printed = bytearray()
+    try:
+        with trio.fail_after(PATIENCE):
+            while (found := re.search(rb"(http://\S+) in a browser", printed)) is None:
+                chunk = await process.stdout.receive_some()
+                assert chunk, f"{example} ended before it listened:\n{printed.decode()}"
+                printed += chunk
+            yield Running(process, found[1].decode())
+            printed += b"".join([chunk async for chunk in process.stdout])
+            assert await process.wait() == 0, printed.decode()
+            assert b"Traceback" not in printed
+    finally:
+        if process.poll() is None:
+            process.kill()
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + PATIENCE):
+                await process.wait()
+        await trio.aclose_forcefully(process.stdout)
+
+
+async def patches(lines: AsyncIterator[str]) -> AsyncIterator[str]:
+    """The elements of each Datastar patch in a stream."""
+    async for line in lines:
+        if line.startswith("data: elements "):
+            yield line.removeprefix("data: elements ")
+
+
+async def test_hello() -> None:
+    async with (
+        running("hello.py", "--port", "0") as (process, url),
+        httpx2.AsyncClient(base_url=url) as client,
+    ):
+        page = await client.get("/")
+        assert page.status_code == 200
+        assert "EventSource" in page.text
+
+        async with client.stream("GET", "/events") as stream:
+            assert stream.headers["content-type"] == "text/event-stream"
+            arriving = patches(stream.aiter_lines())
+            assert re.fullmatch(r'<p id="clock">\d\d:\d\d:\d\d</p>', await anext(arriving))
+            assert await anext(arriving) == '<p id="counter">All tabs together: 0</p>'
+
+            assert (await client.post("/click")).status_code == 204
+            kinds = set[str]()
+            while kinds != {"clock", "counter"}:
+                element = await anext(arriving)
+                kinds.add(element.split('"')[1])
+                if "counter" in element:
+                    assert element == '<p id="counter">All tabs together: 1</p>'
+
+            # The open stream does not hold up the stop: its loop ends, and then the response does.
+            process.send_signal(signal.SIGINT)
+            rest = [element async for element in arriving]
+            assert all("clock" in element for element in rest)
