@@ -43,8 +43,7 @@ def cpu_ns() -> bytes:
 def serve_stario_trio() -> None:
     import trio
 
-    from stario_trio import Context, Stario, Writer
-    from stario_trio.telemetry import NoopTracer
+    from stario_trio import Context, NoopTracer, Stario, Writer
 
     async def hello(_c: Context, w: Writer) -> None:
         w.respond(BODY, b"text/plain; charset=utf-8")

@@ -7,12 +7,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stario_trio.http.writer import Writer
 
-__all__ = ["ClientDisconnected", "HttpException", "StarioError"]
+__all__ = ["ClientDisconnected", "HttpException", "StarioError", "sole_leaf"]
 
 #: The statuses whose `Location` a client follows (RFC 9110 section 15.4); 300, 304 to 306 are not among them.
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -77,3 +79,13 @@ class HttpException(Exception):  # noqa: N818  (upstream's name)
 
 class ClientDisconnected(Exception):  # noqa: N818  (upstream's name)
     """The peer left in the middle of its own request: there is nobody to answer."""
+
+
+def sole_leaf(exc: BaseException) -> BaseException:
+    """The exception inside groups of one, as nurseries make them; a group of several stays a group."""
+    while isinstance(exc, BaseExceptionGroup):
+        inside = cast("Sequence[BaseException]", exc.exceptions)
+        if len(inside) > 1:
+            break
+        exc = inside[0]
+    return exc

@@ -40,8 +40,8 @@ class Alive(Generic[T]):
         self._scope: AliveScope | None = None
         self._ended = False
         # One with `close()` (a relay subscription) closes itself when the last reference to it is gone.
-        if hasattr(self._items, "aclose") and not hasattr(self._items, "close"):
-            peer.adopt(self._items)
+        if source is not None and not hasattr(self._items, "close"):
+            peer.at_end(self._close_source)
 
     async def __aenter__(self) -> Alive[T]:
         """Open the block.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import trio
 
-from stario_trio.exceptions import ClientDisconnected, HttpException, StarioError
+from stario_trio.exceptions import ClientDisconnected, HttpException, StarioError, sole_leaf
 from stario_trio.http.router import Router
 from stario_trio.http.types import Context
 from stario_trio.server.config import DEFAULT_HOST, DEFAULT_PORT, Limits
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stario_trio.http.request import Request
     from stario_trio.http.types import ErrorHandler
     from stario_trio.http.writer import Writer
-    from stario_trio.server.server import Address
+    from stario_trio.server.sockets import Address
     from stario_trio.telemetry import Span
 
 __all__ = ["Server", "Stario"]
@@ -113,9 +113,9 @@ class Stario(Router):
         try:
             await self.dispatch(c, w)
             w.end()
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001  (told in the response and in the span)
             await self._answer_failure(c, w, exc)
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001  (goes on)
             w.abort()
             _raise_all_but_errors(exc, span)
         finally:
@@ -128,7 +128,7 @@ class Stario(Router):
         The one place that does: the peer gets an error handler's response, a 500, or a cut connection; the span is an
         error unless an error handler took care.
         """
-        error = _sole_leaf(exc)
+        error = cast("Exception", sole_leaf(exc))
         if isinstance(error, ClientDisconnected):  # nobody is left to answer, and nobody is to blame
             c.span(error)
             w.abort()
@@ -200,7 +200,9 @@ class Stario(Router):
         await server.run(task_status=task_status)
 
     @asynccontextmanager
-    async def serving(self, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, **settings: Any) -> AsyncGenerator[Server]:
+    async def serving(
+        self, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, **settings: Any
+    ) -> AsyncGenerator[Server]:
         """Serve around a block: `async with app.serving(port=0) as server: server.addresses`.
 
         Takes the settings of `serve`. Leaving the block asks for a graceful stop and waits for it; an exception or a
@@ -214,19 +216,12 @@ class Stario(Router):
             yield server
 
 
-def _respond(c: Context, w: Writer, exc: HttpException) -> None:
+def _respond(_c: Context, w: Writer, exc: HttpException) -> None:
     """The error handler every app starts with: an `HttpException` says itself what to answer."""
-    for name, _value in w.headers.items():
+    for name in [name for name, _ in w.headers.items()]:
         if name.startswith(b"content-") or name.decode() in _OF_THE_CONTENT:
             w.headers.remove(name)
     exc.respond(w)
-
-
-def _sole_leaf(exc: Exception) -> Exception:
-    """The exception inside groups of one, as nurseries make them; a group of several stays a group."""
-    while isinstance(exc, ExceptionGroup) and len(exc.exceptions) == 1:
-        exc = exc.exceptions[0]
-    return exc
 
 
 def _fail(span: Span, error: Exception) -> None:
@@ -240,7 +235,7 @@ def _raise_all_but_errors(exc: BaseException, span: Span) -> None:
     A cancelled handler whose children fail raises both in one group. The cancel goes on, the errors end here.
     """
     if isinstance(exc, BaseExceptionGroup):
-        errors, rest = exc.split(Exception)
+        errors, rest = cast("BaseExceptionGroup[BaseException]", exc).split(Exception)
         if errors is not None and rest is not None:
             _fail(span, errors)
             raise rest

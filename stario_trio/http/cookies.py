@@ -100,13 +100,9 @@ def set_cookie(
             in an attribute, an unknown `samesite`, or `"none"` without `secure`.
     """
     if PLAIN.fullmatch(name) is None:
-        raise CookieError(
-            f"Illegal cookie name: {name!r}. A name is letters, digits and any of !#$%&'*+-.^_`|~:"
-        )
+        raise CookieError(f"Illegal cookie name: {name!r}. A name is letters, digits and any of !#$%&'*+-.^_`|~:")
     if name.lower() in RESERVED:
-        raise CookieError(
-            f"Illegal cookie name: {name!r} is the name of a cookie attribute. Choose another one."
-        )
+        raise CookieError(f"Illegal cookie name: {name!r} is the name of a cookie attribute. Choose another one.")
     _refuse_control("value", value)
     # Attributes in the order of http.cookies: sorted by name, whatever their case.
     parts = [f"{name}={_quote(value)}"]
@@ -159,9 +155,7 @@ def _unquote(value: str) -> str:
 
 def _refuse_control(what: str, text: str) -> None:
     if found := CONTROL.search(text):
-        raise CookieError(
-            f"Control character {found[0]!r} at index {found.start()} of the cookie's {what}. Remove it."
-        )
+        raise CookieError(f"Control character {found[0]!r} at index {found.start()} of the cookie's {what}. Remove it.")
 
 
 def _attribute(what: str, text: str) -> str:
@@ -181,22 +175,16 @@ def _date(when: datetime | str | int) -> str:
         try:
             when = datetime.fromtimestamp(when, UTC)
         except (OverflowError, OSError, ValueError) as exc:
-            raise ValueError(
-                f"Cookie expires={when!r} is no Unix time in seconds within the years 1 to 9999."
-            ) from exc
+            raise ValueError(f"Cookie expires={when!r} is no Unix time in seconds within the years 1 to 9999.") from exc
     if when.utcoffset() is None:
-        raise ValueError(
-            f"Cookie expires={when!r} has no time zone. Use an aware one, such as datetime.now(UTC) + ..."
-        )
+        raise ValueError(f"Cookie expires={when!r} has no time zone. Use an aware one, such as datetime.now(UTC) + ...")
     return format_datetime(when.astimezone(UTC), usegmt=True)
 
 
 def _same_site(samesite: SameSite, *, secure: bool) -> str:
     known = samesite.lower()
     if known not in ("lax", "strict", "none"):
-        raise ValueError(
-            f"Unknown cookie samesite {samesite!r}. Use 'lax', 'strict', 'none', or None to leave it out."
-        )
+        raise ValueError(f"Unknown cookie samesite {samesite!r}. Use 'lax', 'strict', 'none', or None to leave it out.")
     if known == "none" and not secure:
         raise ValueError("A cookie with samesite='none' needs secure=True: browsers drop it otherwise.")
     return samesite

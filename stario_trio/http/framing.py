@@ -12,9 +12,10 @@ from stario_trio.exceptions import StarioError
 
 __all__ = ["Framing", "bodiless", "chunked", "counted", "status_line", "until_close"]
 
-_PHRASES: Final[dict[int, str]] = {
-    status.value: status.phrase for status in HTTPStatus if status.value >= 200
-} | {413: "Content Too Large", 422: "Unprocessable Content"}  # RFC 9110's names, on every Python
+_PHRASES: Final[dict[int, str]] = {status.value: status.phrase for status in HTTPStatus if status.value >= 200} | {
+    413: "Content Too Large",
+    422: "Unprocessable Content",
+}  # RFC 9110's names, on every Python
 
 _STATUS_LINES: Final[dict[int, bytes]] = {
     status: b"HTTP/1.1 %d %s\r\n" % (status, phrase.encode("ascii")) for status, phrase in _PHRASES.items()
@@ -30,7 +31,7 @@ def status_line(status: int) -> bytes:
     try:
         return _STATUS_LINES[status]
     except KeyError:
-        if isinstance(status, bool) or not isinstance(status, int) or not 200 <= status <= 599:
+        if type(status) is not int or not 200 <= status <= 599:
             raise StarioError(
                 "Invalid status",
                 context={"status": status},
@@ -52,7 +53,12 @@ class Framing:
     __slots__ = ("chunked", "remaining", "silent", "until_close")
 
     def __init__(
-        self, *, remaining: int | None = None, chunked: bool = False, silent: bool = False, until_close: bool = False
+        self,
+        *,
+        remaining: int | None = None,
+        chunked: bool = False,
+        silent: bool = False,
+        until_close: bool = False,
     ) -> None:
         self.remaining = remaining
         self.chunked = chunked

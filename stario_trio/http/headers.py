@@ -136,10 +136,7 @@ class Headers:
 
     def update(
         self,
-        fields: Mapping[str, str | bytes]
-        | Mapping[bytes, str | bytes]
-        | Mapping[str | bytes, str | bytes]
-        | None,
+        fields: Mapping[str, str | bytes] | Mapping[bytes, str | bytes] | Mapping[str | bytes, str | bytes] | None,
     ) -> Self:
         """`set` each of the fields; if one is refused, none is set."""
         if fields is not None:

@@ -9,18 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
 
-__all__ = ["AliveScope", "AsyncClosable", "Peer"]
-
-
-class AsyncClosable(Protocol):
-    """Something with an asynchronous close, such as an async generator."""
-
-    def aclose(self) -> Awaitable[object]:
-        """Close it; again is harmless."""
-        ...
+__all__ = ["AliveScope", "Peer"]
 
 
 class AliveScope(Protocol):
@@ -77,8 +69,8 @@ class Peer(Protocol):
         """A block that ends when the peer leaves or the server stops."""
         ...
 
-    def adopt(self, source: AsyncClosable) -> None:
-        """Close `source` when the handler has ended, if nobody has closed it before."""
+    def at_end(self, close: Callable[[], Awaitable[object]]) -> None:
+        """Await `close()` when the handler has ended, however it ends. Closing what is closed must be harmless."""
         ...
 
     async def receive(self) -> bytes:

@@ -176,9 +176,7 @@ class Router:
         for known, methods in self._catchall:
             if known == prefix:
                 if method in methods:
-                    raise _already_registered(
-                        method, _join(prefix, "/*"), {"method": method, "prefix": prefix}
-                    )
+                    raise _already_registered(method, _join(prefix, "/*"), {"method": method, "prefix": prefix})
                 methods[method] = handler
                 return
         # A new list, as others may be reading: a list is empty for them while it is being sorted.
@@ -302,7 +300,7 @@ def _is_plain_function(handler: Callable[..., object]) -> bool:
     call = handler
     if inspect.iscoroutinefunction(call):
         return False
-    while isinstance(call, functools.partial):
+    if isinstance(call, functools.partial):  # one of a partial is flat
         call = call.func
     call = inspect.unwrap(call)
     if not isinstance(call, FunctionType | MethodType):

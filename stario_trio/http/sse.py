@@ -120,9 +120,7 @@ def remove(
         StarioError: the selector is empty or has a line break.
     """
     if not selector:
-        raise StarioError(
-            "remove() needs a selector", help_text="Name the elements to take away: remove('#id')."
-        )
+        raise StarioError("remove() needs a selector", help_text="Name the elements to take away: remove('#id').")
     return _patch_elements(
         None,
         mode="remove",
@@ -217,9 +215,7 @@ def redirect(url: str, *, event_id: str | None = None, retry_duration: int | Non
         One event, see `patch`.
     """
     target = json.dumps(url).replace("<", r"\u003c")  # no `</script>` and no `<!--` whatever the URL
-    return script(
-        f"setTimeout(() => window.location = {target});", event_id=event_id, retry_duration=retry_duration
-    )
+    return script(f"setTimeout(() => window.location = {target});", event_id=event_id, retry_duration=retry_duration)
 
 
 def signal_to_dict(data: SignalData) -> dict[str, object]:
@@ -292,9 +288,7 @@ def _event(name: str, lines: str, event_id: str | None, retry_duration: int | No
 def _one_line(field: str, value: str) -> str:
     """Refuse what would begin a line of its own; a NUL besides makes a browser ignore an id."""
     if NOT_ONE_LINE.search(value):
-        raise StarioError(
-            f"Invalid {field}", context={field: value}, help_text="It may have no line break and no NUL."
-        )
+        raise StarioError(f"Invalid {field}", context={field: value}, help_text="It may have no line break and no NUL.")
     return value
 
 
@@ -305,9 +299,7 @@ def _is_count(value: object) -> bool:
 def _check_choice(field: str, value: str, choices: tuple[str, ...], help_text: str = "") -> None:
     if value not in choices:
         one_of = "Use one of: " + ", ".join(choices) + "."
-        raise StarioError(
-            f"Invalid {field}", context={field: value}, help_text=f"{one_of} {help_text}".rstrip()
-        )
+        raise StarioError(f"Invalid {field}", context={field: value}, help_text=f"{one_of} {help_text}".rstrip())
 
 
 def _json(data: dict[str, object]) -> str:

@@ -49,9 +49,7 @@ class Context:
             step = step.outer
         return self.span
 
-    def __call__(
-        self, name_or_exc: str | BaseException, attributes: Mapping[str, Any] | None = None
-    ) -> Event:
+    def __call__(self, name_or_exc: str | BaseException, attributes: Mapping[str, Any] | None = None) -> Event:
         """Record an event or an exception on the current step, and leave its status as it is."""
         return self.current(name_or_exc, attributes)
 

@@ -46,7 +46,16 @@ class Writer:
         keep_alive: whether the peer asked to use the connection again.
     """
 
-    __slots__ = ("_framing", "_headers", "_keep_alive", "_method", "_peer", "_status", "_version", "completed")
+    __slots__ = (
+        "_framing",
+        "_headers",
+        "_keep_alive",
+        "_method",
+        "_peer",
+        "_status",
+        "_version",
+        "completed",
+    )
 
     def __init__(self, peer: Peer, *, method: str = "GET", version: str = "1.1", keep_alive: bool = True) -> None:
         self._peer = peer
@@ -127,9 +136,7 @@ class Writer:
     ) -> Self:
         """Set a cookie (RFC 6265 section 4.1).
 
-        Args:
-            max_age: seconds it lives.
-            expires: when it ends: an aware `datetime`, a Unix time in seconds, or the text to send.
+        `max_age` is in seconds; `expires` is an aware `datetime`, a Unix time in seconds, or the text to send.
 
         Raises:
             RuntimeError: the head is sent already.
@@ -169,7 +176,11 @@ class Writer:
         head = [framing.status_line(status), self._peer.date]
         self._framing = body_framing = self._choose_framing(status, size)
         fields = self._headers
-        if (fields is not None and fields.get("connection") == "close") or body_framing.until_close or self._peer.closing:
+        if (
+            (fields is not None and fields.get("connection") == "close")
+            or body_framing.until_close
+            or self._peer.closing
+        ):
             self._keep_alive = False
         connection = self._connection_option()
         if fields is not None:
@@ -368,9 +379,7 @@ class Writer:
     ) -> None:
         """Change the page's signals; raises as `patch` does."""
         self._event(
-            sse.signals(
-                data, only_if_missing=only_if_missing, event_id=event_id, retry_duration=retry_duration
-            )
+            sse.signals(data, only_if_missing=only_if_missing, event_id=event_id, retry_duration=retry_duration)
         )
 
     def navigate(self, url: str, *, event_id: str | None = None, retry_duration: int | None = None) -> None:

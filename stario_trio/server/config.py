@@ -45,18 +45,11 @@ def _check_seconds(setting: str, value: object, *, least: float = 0.0) -> None:
         raise _bad(setting, value, f"Give seconds as a number, {at_least}; math.inf means no limit.")
 
 
-def _check_count(
-    setting: str, value: object, *, least: int, most: int | None = None, inf: bool = False
-) -> None:
+def _check_count(setting: str, value: object, *, least: int, most: int | None = None, inf: bool = False) -> None:
     """A whole number in a range; `inf` says whether `math.inf` may stand for "no limit"."""
     if inf and value == math.inf:
         return
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int)
-        or value < least
-        or (most is not None and value > most)
-    ):
+    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
         upper = f" to {most:,}" if most is not None else " or more"
         or_inf = "; math.inf means no limit" if inf else ""
         raise _bad(setting, value, f"Give a whole number, {least:,}{upper}{or_inf}.")
@@ -114,7 +107,7 @@ class Limits:
             raise StarioError(
                 "Invalid max_unsent",
                 context={"max_unsent": self.max_unsent, "high_water": self.high_water},
-                help_text="max_unsent must not be below high_water: handlers wait at high_water and fail at max_unsent.",
+                help_text="Handlers wait at high_water and fail at max_unsent: max_unsent must not be the lower one.",
             )
 
 
@@ -137,14 +130,14 @@ class Config:
         Raises:
             StarioError: names the first bad one and says what would be right.
         """
-        if not isinstance(self.host, str):
+        if not isinstance(self.host, str):  # pyright: ignore[reportUnnecessaryIsInstance]  (callers may be untyped)
             raise _bad("host", self.host, 'Give a name or an address as text, such as "127.0.0.1" or "::1".')
         _check_count("port", self.port, least=0, most=65535)
         _check_count("workers", self.workers, least=1)
         _check_count("backlog", self.backlog, least=1, most=2**31 - 1)
         _check_seconds("graceful_timeout", self.graceful_timeout)
         _check_seconds("cleanup_timeout", self.cleanup_timeout)
-        if not isinstance(self.limits, Limits):
+        if not isinstance(self.limits, Limits):  # pyright: ignore[reportUnnecessaryIsInstance]  (the same)
             raise _bad("limits", self.limits, "Give a stario_trio.Limits(...).")
         if self.unix_socket is not None:
             self._check_unix_socket(self.unix_socket)

@@ -202,14 +202,11 @@ class Connection:
 
     def _body_is_read(self, reader: RequestReader) -> bool:
         """Skip what the handler left of the body, as far as it is here already; waiting for more is not worth it."""
-        if reader.body_done:
-            return True
         try:
             for _ in range(2):
-                while reader.next_body():
-                    pass
-                if reader.body_done:
-                    return True
+                while (piece := reader.next_body()) is not None:
+                    if not piece:
+                        return True
                 self.receive_into(reader)
         except WireError:
             pass

@@ -15,7 +15,8 @@ from stario_trio.server.phases import Phase
 from stario_trio.server.wire import WireError
 
 if TYPE_CHECKING:
-    from stario_trio.http.peer import AsyncClosable
+    from collections.abc import Awaitable, Callable
+
     from stario_trio.server.connection import Connection
     from stario_trio.server.lifecycle import Ring
     from stario_trio.server.wire import Head, RequestReader
@@ -34,14 +35,14 @@ class Exchange:
         head: of the request.
     """
 
-    __slots__ = ("_broken", "_connection", "_continue_due", "_reader", "_sources", "request", "writer")
+    __slots__ = ("_broken", "_connection", "_continue_due", "_ends", "_reader", "request", "writer")
 
     def __init__(self, connection: Connection, reader: RequestReader, head: Head) -> None:
         self._connection = connection
         self._reader = reader
         self._continue_due = head.expects_continue
         self._broken = False
-        self._sources: AsyncExitStack | None = None
+        self._ends: AsyncExitStack | None = None
         self.request = Request(
             method=head.method,
             path=head.path,
@@ -62,8 +63,8 @@ class Exchange:
         try:
             await self._connection.worker.handle_request(self.request, self.writer)
         finally:
-            if self._sources is not None:  # when cancelled, each is still closed as far as it goes without waiting
-                await self._sources.aclose()
+            if self._ends is not None:  # when cancelled, each is still closed as far as it goes without waiting
+                await self._ends.aclose()
 
     # The Peer
 
@@ -104,11 +105,11 @@ class Exchange:
         """See `Peer.alive`."""
         return self._connection.until_peer_leaves()
 
-    def adopt(self, source: AsyncClosable) -> None:
-        """See `Peer.adopt`."""
-        if self._sources is None:
-            self._sources = AsyncExitStack()
-        self._sources.push_async_callback(source.aclose)
+    def at_end(self, close: Callable[[], Awaitable[object]]) -> None:
+        """See `Peer.at_end`."""
+        if self._ends is None:
+            self._ends = AsyncExitStack()
+        self._ends.push_async_callback(close)
 
     async def receive(self) -> bytes:
         """See `Peer.receive`."""
@@ -146,9 +147,5 @@ class Exchange:
 def refusal(error: WireError, date: bytes) -> bytes:
     """The whole response to a request that never became one; it says that the connection closes after it."""
     body = error.detail.encode()
-    fields = (
-        b"content-type: text/plain; charset=utf-8\r\n"
-        b"content-length: %d\r\n"
-        b"connection: close\r\n\r\n" % len(body)
-    )
+    fields = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
     return b"".join((status_line(error.status), date, fields, body))

@@ -8,7 +8,7 @@ body is done or the worker reaches that phase. All rings of the server are opene
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import trio
 
@@ -50,7 +50,7 @@ class Ring:
         self.late = late
         self.tag = tag
 
-    def __enter__(self) -> Ring:
+    def __enter__(self) -> Self:
         self._scope.__enter__()
         self._lifecycle.rings[self] = None
         if self._group is not None:

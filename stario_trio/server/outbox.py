@@ -32,7 +32,17 @@ class Outbox:
         on_lost: told once, in words, when nothing can be sent any more.
     """
 
-    __slots__ = ("_flushing", "_limits", "_on_lost", "_queue", "_start", "_transport", "_waiters", "lost", "unsent")
+    __slots__ = (
+        "_flushing",
+        "_limits",
+        "_on_lost",
+        "_queue",
+        "_start",
+        "_transport",
+        "_waiters",
+        "lost",
+        "unsent",
+    )
 
     def __init__(
         self,

@@ -91,9 +91,7 @@ class TaskPeerWatch:
         self._nursery.start_soon(self._watch, twin, scope, peer_left, name="peer watch")
         return lambda: scope.cancel(reason="nobody watches this peer any more")
 
-    async def _watch(
-        self, sock: socket.socket, scope: trio.CancelScope, peer_left: Callable[[], None]
-    ) -> None:
+    async def _watch(self, sock: socket.socket, scope: trio.CancelScope, peer_left: Callable[[], None]) -> None:
         with sock, scope:
             await trio.lowlevel.wait_readable(sock)
             if not sock.recv(1, socket.MSG_PEEK):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from stario_trio.exceptions import StarioError
+from stario_trio.exceptions import StarioError, sole_leaf
 from stario_trio.server.config import DEFAULT_HOST, DEFAULT_PORT, Config, Limits
 from stario_trio.server.report import Report
 from stario_trio.server.supervisor import Supervisor
@@ -44,7 +44,7 @@ class Server:
     _: KW_ONLY
     cleanup_timeout: float = 5.0
     limits: Limits = field(default_factory=Limits)
-    addresses: list[Address] = field(default_factory=list, init=False, repr=False)
+    addresses: list[Address] = field(default_factory=list["Address"], init=False, repr=False)
     """Where it listens: `(host, port)` or the path; empty before the start."""
     report: Report = field(default_factory=Report, init=False, repr=False)
     """What happened; complete when `run` has returned (SD-23)."""
@@ -134,11 +134,3 @@ class Server:
                 self.stop()
         except BaseExceptionGroup as group:
             raise sole_leaf(group) from group.__cause__
-
-
-def sole_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What a caller of `run` gets for a group: its only exception as itself, or the group if there are several."""
-    leaf: BaseException = group
-    while isinstance(leaf, BaseExceptionGroup) and len(leaf.exceptions) == 1:
-        leaf = leaf.exceptions[0]
-    return leaf

@@ -103,9 +103,7 @@ async def _bind_tcp(host: str, port: int, backlog: int) -> list[SocketListener]:
     listeners: list[SocketListener] = []
     refused: OSError | None = None
     try:
-        found = await trio.socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        found = await trio.socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, protocol, _, address in dict.fromkeys(found):
             try:
                 listener = _listen_tcp(family, kind, protocol, (address[0], port, *address[2:]), backlog)
@@ -125,9 +123,7 @@ async def _bind_tcp(host: str, port: int, backlog: int) -> list[SocketListener]:
     return listeners
 
 
-def _listen_tcp(
-    family: int, kind: int, protocol: int, address: tuple[str | int, ...], backlog: int
-) -> SocketListener:
+def _listen_tcp(family: int, kind: int, protocol: int, address: tuple[str | int, ...], backlog: int) -> SocketListener:
     sock = socket.socket(family, kind, protocol)
     try:
         if os.name == "posix":  # on Windows it would let two servers share the port
@@ -145,9 +141,7 @@ def _listen_tcp(
 def _bind_unix(path: str, backlog: int) -> SocketListener:
     """Listen on a Unix socket file (SK-03, SK-04)."""
     if not hasattr(socket, "AF_UNIX"):
-        raise StarioError(
-            "Unix sockets are not available on this platform", help_text="Give host and port instead."
-        )
+        raise StarioError("Unix sockets are not available on this platform", help_text="Give host and port instead.")
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     made: UnixFile | None = None

@@ -14,7 +14,6 @@ import trio
 
 from stario_trio.server.date import Date
 from stario_trio.server.phases import Phase
-from stario_trio.server.report import Report
 from stario_trio.server.signals import stop_signals
 from stario_trio.server.sockets import bind
 from stario_trio.server.worker import Worker, run_worker
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from stario_trio.http.app import Stario
     from stario_trio.server.config import Config
+    from stario_trio.server.report import Report
     from stario_trio.server.sockets import Address, SocketListener
     from stario_trio.telemetry import Span
 
@@ -49,7 +49,7 @@ class Supervisor:
         self._shutdown: Span | None = None
         self._steps: dict[int, Span] = {}
 
-    def ask_to_stop(self, why: str, now: bool) -> None:  # noqa: FBT001  (called by run_sync_soon)
+    def ask_to_stop(self, why: str, now: bool) -> None:
         """Ask every worker to stop, each directly (SD-01). To be called in the supervisor's own run.
 
         Args:
@@ -78,7 +78,8 @@ class Supervisor:
                 if self._stop_asked is not None:
                     _close(listeners)
                     listeners = []
-                startup["server.addresses"] = [_shown(listener.address) for listener in listeners]
+                if listeners and self._config.unix_socket is None:
+                    startup["server.port"] = listeners[0].port
             listening([listener.address for listener in listeners])
             if listeners:
                 await self._supervise(listeners)
@@ -172,10 +173,6 @@ class Supervisor:
 def _close(listeners: list[SocketListener]) -> None:
     for listener in listeners:
         listener.close()
-
-
-def _shown(address: Address) -> str:
-    return address if isinstance(address, str) else f"{address[0]}:{address[1]}"
 
 
 def _reason(exc: BaseException) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from stario_trio.server.connection import Connection, State
+from stario_trio.server.connection import Connection
 from stario_trio.server.lifecycle import Lifecycle
 from stario_trio.server.listener import accept_loop, accept_now
 from stario_trio.server.peerwatch import peer_watch
@@ -53,8 +53,8 @@ class Worker:
         config: Config,
         date: Date,
         *,
-        on_phase: Callable[[Worker, Phase], None] = lambda worker, phase: None,
-        on_trouble: Callable[[str], None] = lambda words: None,
+        on_phase: Callable[[Worker, Phase], None],
+        on_trouble: Callable[[str], None],
     ) -> None:
         self.report = WorkerReport(number)
         self.abandoned: list[Abandoned] = []
@@ -74,7 +74,7 @@ class Worker:
         self._change = trio.lowlevel.ParkingLot()
 
     def ask_to_stop(self, why: str, *, now: bool = False) -> None:
-        """Begin the stop, or leave out the rest of its grace (SD-01, SD-16). To be called in the worker's own run."""
+        """Begin the stop, or leave out the rest of its grace (SD-16). To be called in the worker's own run."""
         self.lifecycle.advance(Cause.URGENT if now else Cause.STOP, why)
 
     def _phase_came(self, phase: Phase) -> None:
@@ -148,7 +148,7 @@ class Worker:
     # What close_down does, in its order
 
     def _take_what_has_come(self) -> None:
-        """SD-02: nobody whom the kernel has let in is reset. What it has received of a request counts as well."""
+        """SD-02: nobody whom the kernel has let in is reset; what it has received of a request counts too."""
         for listener in self._listeners:
             for transport in accept_now(listener, self.config.backlog, self._on_trouble):
                 self.admit(transport)

@@ -111,9 +111,7 @@ class Span:
     mark: object
     """Belongs to the tracer: what it remembers about a span lives and dies with the span. At first None."""
 
-    def __init__(
-        self, tracer: Tracer, name: str, attributes: Attributes = None, parent_id: UUID | None = None
-    ) -> None:
+    def __init__(self, tracer: Tracer, name: str, attributes: Attributes = None, parent_id: UUID | None = None) -> None:
         self._tracer = tracer
         self._name = name
         # Not made on demand: every request sets some, and a test at each access costs more than an empty

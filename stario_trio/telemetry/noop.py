@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from stario_trio.telemetry.core import Event, Link, Span, Tracer
+from stario_trio.telemetry.core import Event, Link, Span
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -99,7 +99,7 @@ class NoopSpan(Span):
 NOOP_SPAN: Final[Span] = NoopSpan(NoopTracer(), "noop")
 
 
-def start_span(tracer: Tracer, name: str, attributes: Mapping[str, Any] | None = None) -> Span:
+def start_span(tracer: Callable[[str], Span], name: str, attributes: Mapping[str, Any] | None = None) -> Span:
     """Start a span of a tracer that nobody vouches for.
 
     Returns:

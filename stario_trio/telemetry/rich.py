@@ -59,9 +59,7 @@ class RichTracer:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console()
         self._lively = (
-            self.console.is_terminal
-            and not self.console.is_dumb_terminal
-            and self.console.encoding.startswith("utf")
+            self.console.is_terminal and not self.console.is_dumb_terminal and self.console.encoding.startswith("utf")
         )
         self._arrivals: deque[Span] = deque()
         self._overflow = False
@@ -110,9 +108,7 @@ class RichTracer:
         with self._starting:
             if self._thread is None:
                 self._stopping = Flag()
-                self._thread = Thread(
-                    target=self._run, args=(self._stopping,), name="stario RichTracer", daemon=True
-                )
+                self._thread = Thread(target=self._run, args=(self._stopping,), name="stario RichTracer", daemon=True)
                 self._thread.start()
                 atexit.register(self._stop)
 

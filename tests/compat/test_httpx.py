@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from stario_trio import Context, Stario, Writer
-from stario_trio.telemetry import NoopTracer
+from stario_trio import Context, NoopTracer, Stario, Writer
 
 httpx: Any = pytest.importorskip("httpx", reason="httpx is installed by `nox -s compat` only")
 

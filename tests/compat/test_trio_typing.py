@@ -11,8 +11,7 @@ import httpx2
 import pytest
 import trio
 
-from stario_trio import Context, Stario, Writer
-from stario_trio.telemetry import NoopTracer
+from stario_trio import Context, NoopTracer, Stario, Writer
 
 trio_typing: Any = pytest.importorskip(
     "trio_typing", reason="trio-typing is installed by `nox -s compat` only"

@@ -45,9 +45,7 @@ def test_what_was_added_comes_back(fields: list[tuple[str, str]]) -> None:
     assert sorted(headers.items()) == sorted((n.lower().encode(), encode_value(v)) for n, v in fields)
 
 
-@given(
-    st.lists(st.tuples(names.map(lambda n: n.lower().encode()), values.map(lambda v: v.encode("latin-1"))))
-)
+@given(st.lists(st.tuples(names.map(lambda n: n.lower().encode()), values.map(lambda v: v.encode("latin-1")))))
 def test_pairs_of_a_parser_are_held_as_if_added(pairs: list[tuple[bytes, bytes]]) -> None:
     one_by_one = Headers()
     for name, value in pairs:
@@ -128,9 +126,7 @@ def test_the_constructor_uses_the_dict_as_it_is() -> None:
 # RFC 9110 section 5.1 and 5.5: what a field may be
 
 
-@pytest.mark.parametrize(
-    "bad", ["", "a b", "a:", "a\r\n", "\0", "(a)", "a\t", "ü", "a,b", '"a"', b"", b"a\n", b"\xff"]
-)
+@pytest.mark.parametrize("bad", ["", "a b", "a:", "a\r\n", "\0", "(a)", "a\t", "ü", "a,b", '"a"', b"", b"a\n", b"\xff"])
 def test_a_name_is_a_token(bad: str | bytes) -> None:
     headers = Headers()
     for use in (

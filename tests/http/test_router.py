@@ -217,9 +217,7 @@ def path_of(parts: list[str]) -> str:
 
 
 @given(st.lists(segments, unique_by=path_of), st.lists(segments, unique_by=path_of), segments)
-def test_lookup_is_exact_then_longest_prefix(
-    exact: list[list[str]], below: list[list[str]], asked: list[str]
-) -> None:
+def test_lookup_is_exact_then_longest_prefix(exact: list[list[str]], below: list[list[str]], asked: list[str]) -> None:
     router = Router()
     handlers: dict[str, Handler] = {}
     for path in [*map(path_of, exact), *(path_of([*parts, "*"]) for parts in below)]:
@@ -338,9 +336,7 @@ async def test_middleware_from_outer_to_inner() -> None:
     parent.use(around("parent1"))
     parent.use(around("parent2"))
     parent.mount("/api", child)
-    assert (await ask(parent, "GET", "/api/x"))[
-        0
-    ].body == "parent1(parent2(child1(child2(route1(route2(it:))))))"
+    assert (await ask(parent, "GET", "/api/x"))[0].body == "parent1(parent2(child1(child2(route1(route2(it:))))))"
     assert (await ask(parent, "GET", "/api/f/t"))[0].body == "parent1(parent2(child1(child2(it:t))))"
     assert (await ask(child, "GET", "/x"))[0].body == "child1(child2(route1(route2(it:))))"
 

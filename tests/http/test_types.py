@@ -71,6 +71,8 @@ def test_state_is_a_fresh_dict() -> None:
     one.state["x"] = 1
     assert one.state == {"x": 1}
     assert two.state == {}
+    given: dict[str, Any] = {}
+    assert Context(APP, one.req, one.span, given).state is given
     two.state = {"y": 2}
     assert two.state == {"y": 2}
 

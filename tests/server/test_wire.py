@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import h11
 import pytest
@@ -262,60 +263,104 @@ def facts(found: list[tuple[Head, bytes]]) -> list[tuple[object, ...]]:
     ]
 
 
-_METHODS = [b"GET", b"POST", b"HEAD", b"PUT", b"OPTIONS", b"CONNECT", b"M-SEARCH"]
-_TARGETS = [b"/", b"/a%20b?c=d", b"*", b"http://h", b"http://h:80/x?y", b"/" + b"a" * 39, b"/" + b"a" * 40, b"/#f"]
-_FIELDS = [
-    b"Host: a",
-    b"Host: example.org:80",
-    b"X: y",
-    b"X:  a\tb \t",
-    b"Cookie: a=b; c=d",
-    b"Connection: close",
-    b"Connection: keep-alive, x",
-    b"Expect: 100-continue",
-    b"Content-Length: 5",
-    b"Content-Length: 21",
-    b"Transfer-Encoding: chunked",
-    b"Upgrade: websocket",
-    b"X: \xc3\xa9",
-    b"Y: " + b"z" * 900,
-]
-_BODIES = [
-    b"",
-    b"abcde",
-    b"0\r\n\r\n",
-    b"5\r\nabcde\r\n0\r\n\r\n",
-    b"5;a=b\r\nabcde\r\n00F\r\n" + b"f" * 15 + b"\r\n0;c\r\nX: y\r\n\r\n",
-    b"10\r\n" + b"g" * 16 + b"\r\n5\r\nhijkl\r\n0\r\n\r\n",
-]
+_TOKEN = st.text("abcXYZ019!#$%&'*+-.^_`|~", min_size=1, max_size=8).map(str.encode)
+_VALUE = st.binary(max_size=12).map(lambda raw: re.sub(rb"[\x00-\x1f\x7f]", b"\t", raw).strip(b" \t"))
+_PATH = st.text("abcXYZ019-._~!$&'()*+,;=:@/%2?", max_size=12).map(lambda text: b"/" + text.encode())
+_SPACE = st.sampled_from([b"", b" ", b"\t", b"  \t"])
+_EXTENSION = st.sampled_from([b"", b"", b";a", b";a=b", b';a="b c"', b";a=b;c"])
+
+
+@dataclass
+class Sent:
+    """One good request: its bytes, and what was meant by them."""
+
+    data: bytes
+    method: bytes
+    target: bytes
+    version: bytes
+    fields: list[tuple[bytes, bytes]]
+    body: bytes
 
 
 @st.composite
-def requests(draw: st.DrawFn) -> bytes:
-    """One request, often a good one."""
-    line = b"%s %s HTTP/%s" % (
-        draw(st.sampled_from(_METHODS)),
-        draw(st.sampled_from(_TARGETS)),
-        draw(st.sampled_from([b"1.1", b"1.1", b"1.1", b"1.0", b"2.0"])),
-    )
-    body = draw(st.sampled_from(_BODIES))
-    fields = draw(st.lists(st.sampled_from(_FIELDS), max_size=3))
-    if draw(st.integers(0, 9)):  # mostly with what it needs
-        fields.insert(0, b"Host: a")
-        if body:
-            fields.append(b"Content-Length: 5" if body == b"abcde" else b"Transfer-Encoding: chunked")
-    return b"\r\n".join([line, *fields, b"", body])
+def good_requests(draw: st.DrawFn) -> Sent:
+    method = draw(st.sampled_from([b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"M-SEARCH"]))
+    target = draw(_PATH)
+    fields = [(b"Host", draw(st.sampled_from([b"a", b"example.org:80", b"[::1]"])))]
+    fields += [(b"X-" + name, value) for name, value in draw(st.lists(st.tuples(_TOKEN, _VALUE), max_size=4))]
+    fields += draw(st.sampled_from([[], [], [(b"Connection", b"keep-alive, X-A")], [(b"Expect", b"100-continue")]]))
+    framing = draw(st.sampled_from(["none", "length", "chunked"]))
+    version = b"1.1" if framing == "chunked" else draw(st.sampled_from([b"1.1", b"1.0"]))
+    chunks = draw(st.lists(st.binary(min_size=1, max_size=20), max_size=3))
+    body = b"" if framing == "none" else b"".join(chunks)
+    coded = body
+    if framing == "length":
+        fields.append((b"Content-Length", b"%d" % len(body)))
+    elif framing == "chunked":
+        fields.append((b"Transfer-Encoding", b"chunked"))
+        coded = b"".join(
+            b"%s%x%s\r\n%s\r\n" % (draw(st.sampled_from([b"", b"00"])), len(chunk), draw(_EXTENSION), chunk)
+            for chunk in chunks
+        )
+        trailers = draw(st.lists(st.tuples(_TOKEN, _VALUE), max_size=2))
+        coded += b"0%s\r\n" % draw(_EXTENSION) + b"".join(b"X-%s: %s\r\n" % pair for pair in trailers) + b"\r\n"
+    fields = draw(st.permutations(fields))
+    data = b"%s %s HTTP/%s\r\n" % (method, target, version)
+    data += b"".join(name + b":" + draw(_SPACE) + value + draw(_SPACE) + b"\r\n" for name, value in fields)
+    return Sent(data + b"\r\n" + coded, method, target, version, fields, body)
+
+
+_PARTS = [
+    b"GET / HTTP/1.1\r\n",
+    b"OPTIONS * HTTP/1.1\r\n",
+    b"CONNECT a:80 HTTP/1.1\r\n",
+    b"POST http://h:80/x?y HTTP/1.1\r\n",
+    b"GET /" + b"a" * 39 + b" HTTP/1.1\r\n",
+    b"GET /" + b"a" * 40 + b" HTTP/1.0\r\n",
+    b"GET / HTTP/2.0\r\n",
+    b"Host: a\r\n",
+    b"Host: a b\r\n",
+    b"X: y\r\n",
+    b" y\r\n",
+    b"X: " + b"y" * 900 + b"\r\n",
+    b"Connection: close\r\n",
+    b"Content-Length: 5\r\n",
+    b"Content-Length: 21\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding: gzip\r\n",
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"abcde",
+    b"5\r\nabcde\r\n",
+    b"10;a=b\r\n0123456789abcdef\r\n",
+    b"0\r\n\r\n",
+    GET,
+]
 
 
 @st.composite
 def streams(draw: st.DrawFn) -> bytes:
-    """Some requests in a row, with a few bytes changed."""
-    data = bytearray(b"".join(draw(st.lists(requests(), min_size=1, max_size=3))))
+    """Requests in a row, most of them good, some with a few bytes changed."""
+    data = bytearray(b"".join(sent.data for sent in draw(st.lists(good_requests(), min_size=1, max_size=3))))
     for _ in range(draw(st.integers(0, 2))):
         at = draw(st.integers(0, len(data)))
         new = draw(st.sampled_from([b"", b"\r", b"\n", b"\r\n", b" ", b":", b"\0", b"0", b"%", b";"]) | st.binary(max_size=3))
         data[at : at + draw(st.integers(0, 2))] = new
     return bytes(data)
+
+
+def by_name(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Put together what has the same name, in order: the order of different names means nothing."""
+    return sorted(fields, key=lambda pair: pair[0])
+
+
+#: Anything: near to requests, or far from them.
+noise = (
+    streams()
+    | st.lists(st.sampled_from(_PARTS) | st.binary(max_size=5), max_size=12).map(b"".join)
+    | st.binary(max_size=60)
+)
 
 
 @st.composite
@@ -326,7 +371,7 @@ def cuts(draw: st.DrawFn, data: bytes) -> list[bytes]:
 
 
 @settings(max_examples=400)
-@given(st.data(), streams() | st.binary(max_size=60))
+@given(st.data(), noise)
 def test_any_split_reads_the_same(data: st.DataObject, stream: bytes) -> None:
     whole, whole_end = drive([stream], SMALL)
     parts, parts_end = drive(data.draw(cuts(stream)), SMALL)
@@ -336,15 +381,25 @@ def test_any_split_reads_the_same(data: st.DataObject, stream: bytes) -> None:
 
 
 @settings(max_examples=400)
-@given(st.lists(st.sampled_from([*_METHODS, *_TARGETS, *_FIELDS, *_BODIES, GET, b"\r\n", b" "]) | st.binary(max_size=5)))
-def test_any_bytes_end_in_requests_or_a_wire_error(parts: list[bytes]) -> None:
-    found, end = drive([b"".join(parts)], SMALL)
+@given(noise)
+def test_any_bytes_end_in_requests_or_a_wire_error(stream: bytes) -> None:
+    found, end = drive([stream], SMALL)
     assert end is None or end[0] in (400, 413, 414, 431, 501, 505)
     for head, body in found:
         assert len(body) <= 20
         assert head.headers.rget(b"host") is not None or head.version == "1.0"
 
 
+@settings(max_examples=400)
+@given(st.lists(good_requests(), max_size=3))
+def test_good_requests_are_read_as_they_were_meant(sent: list[Sent]) -> None:
+    found, end = drive([b"".join(one.data for one in sent)])
+    assert end is None
+    for one, (head, body) in zip(sent, found, strict=True):
+        path, _, query = one.target.partition(b"?")
+        assert (head.method.encode(), head.version.encode(), body) == (one.method, one.version, one.body)
+        assert (head.path, head.query) == (unquote_to_bytes(path).decode("utf-8", "replace"), query)
+        assert by_name(head.headers.items()) == by_name((name.lower(), value) for name, value in one.fields)
 
 
 def test_any_amount_can_be_read_in_bounded_memory() -> None:
@@ -373,16 +428,16 @@ def test_h11_agrees(stream: bytes) -> None:
     assert event.method.decode() == head.method
     assert event.http_version.decode() == head.version
     if event.target.startswith(b"/"):
-        assert list(event.headers) == head.headers.items()
+        assert by_name(event.headers) == by_name(head.headers.items())
+    if not others and end is not None:
+        return  # the body is bad or not complete
     read = b""
     while isinstance(event := connection.next_event(), h11.Data):
         read += event.data
-    complete = others or end is None
-    assert read == body if complete else read.startswith(body)
-    if complete:
-        assert isinstance(event, h11.EndOfMessage)
-        rest, _ = drive([connection.trailing_data[0]])
-        assert facts(rest) == facts(others)
+    assert read == body
+    assert isinstance(event, h11.EndOfMessage)
+    rest, _ = drive([connection.trailing_data[0]])
+    assert facts(rest) == facts(others)
 
 
 @dataclass
@@ -413,7 +468,7 @@ class Llhttp:
 
 
 @settings(max_examples=400)
-@given(requests() | streams())
+@given(streams())
 @example(GET)
 def test_llhttp_agrees(stream: bytes) -> None:
     """httptools is llhttp, the parser of Node.js."""
@@ -431,4 +486,6 @@ def test_llhttp_agrees(stream: bytes) -> None:
     assert parser.get_method().decode() == head.method
     assert parser.get_http_version() == head.version
     assert seen.body == body
-    assert seen.fields == head.headers.items()
+    if head.path.startswith("/") and seen.url.startswith(b"/"):
+        # llhttp leaves whitespace behind a value, which is no part of it (RFC 9112 section 5.1).
+        assert by_name((name, value.strip(b" \t")) for name, value in seen.fields) == by_name(head.headers.items())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Self
 from uuid import UUID, uuid4
 
 import pytest
@@ -21,7 +22,7 @@ class Recorder:
     def notify(self, span: Span) -> None:
         self.told.append((span.name, span.finished))
 
-    def __enter__(self) -> Recorder:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None: ...
@@ -92,9 +93,7 @@ def test_the_id_is_made_once() -> None:
 
 
 @pytest.mark.parametrize("member", ["id", "events", "links"])
-def test_threads_that_ask_first_at_once_get_the_same(
-    member: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_threads_that_ask_first_at_once_get_the_same(member: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second thread finds nothing, waits for the lock, and must then take what the first has made."""
     span = Span(Recorder(), "GET")
     made: list[object] = []
@@ -135,10 +134,10 @@ def test_an_exception_is_an_event_and_no_error() -> None:
 
 
 def test_links() -> None:
-    span, other, id = Span(Recorder(), "a"), Span(Recorder(), "b"), uuid4()
+    span, other, some_id = Span(Recorder(), "a"), Span(Recorder(), "b"), uuid4()
     assert span.link(other, {"why": "retry"}) == Link(other.id, {"why": "retry"})
-    assert span.link(id) == Link(id)
-    assert span.links == [Link(other.id, {"why": "retry"}), Link(id)]
+    assert span.link(some_id) == Link(some_id)
+    assert span.links == [Link(other.id, {"why": "retry"}), Link(some_id)]
 
 
 def test_steps_and_roots() -> None:
@@ -212,8 +211,8 @@ def test_a_block_records_its_exception_and_lets_it_pass() -> None:
 
 def test_a_block_keeps_an_error_that_is_there() -> None:
     span = Span(Recorder(), "GET")
+    span.error = "mine"
     with pytest.raises(ValueError, match="boom"), span:
-        span.error = "mine"
         raise ValueError("boom")
     assert span.error == "mine"
 
@@ -234,26 +233,29 @@ async def test_a_cancellation_is_no_error() -> None:
 
 async def test_a_group_of_cancellations_is_no_error() -> None:
     span = Span(Recorder(), "GET")
-    with trio.CancelScope() as scope:
-        with span:
-            try:
-                scope.cancel(reason="the peer left")
-                await trio.lowlevel.checkpoint()
-            except trio.Cancelled as exc:
-                raise BaseExceptionGroup("nursery", [exc, exc]) from None
+    with trio.CancelScope() as scope, span:
+        try:
+            scope.cancel(reason="the peer left")
+            await trio.lowlevel.checkpoint()
+        except trio.Cancelled as exc:
+            raise BaseExceptionGroup("nursery", [exc, exc]) from None
     assert span.ok
     assert "the peer left" in span.events[0].attributes["reason"]
 
 
 async def test_an_error_beside_a_cancellation_is_an_error() -> None:
     span = Span(Recorder(), "GET")
-    with pytest.raises(BaseExceptionGroup) as raised:
+
+    async def fail_while_cancelled() -> None:
         with trio.CancelScope() as scope, span:
             try:
                 scope.cancel()
                 await trio.lowlevel.checkpoint()
             except trio.Cancelled as exc:
                 raise BaseExceptionGroup("nursery", [exc, ValueError("boom")]) from None
+
+    with pytest.raises(BaseExceptionGroup) as raised:
+        await fail_while_cancelled()
     assert raised.group_contains(ValueError)
     assert span.failed
     assert [event.name for event in span.events] == ["exception"]

@@ -30,7 +30,12 @@ def test_text_survives_a_str_that_raises() -> None:
 
 @pytest.mark.parametrize(
     ("exc", "expected"),
-    [(ValueError("boom"), "boom"), (ValueError(), "ValueError"), (KeyError(""), "''"), (Exception(""), "Exception")],
+    [
+        (ValueError("boom"), "boom"),
+        (ValueError(), "ValueError"),
+        (KeyError(""), "''"),
+        (Exception(""), "Exception"),
+    ],
 )
 def test_an_empty_message_becomes_the_name_of_the_type(exc: Exception, expected: str) -> None:
     assert error_text(exc) == expected

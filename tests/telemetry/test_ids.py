@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import os
 import time
 import uuid
-from collections.abc import Callable
-from uuid import UUID
+from typing import TYPE_CHECKING
 
 import pytest
 
 from stario_trio.telemetry import ids
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
 
 both = pytest.mark.parametrize("make", [ids.uuid7, ids.stateless_uuid7])
 
@@ -29,14 +33,14 @@ def test_no_two_are_alike(make: Callable[[], UUID]) -> None:
 
 def test_the_bits_stand_where_rfc_9562_puts_them(monkeypatch: pytest.MonkeyPatch) -> None:
     # The timestamp of the example in appendix A.6, half a millisecond later, with random bits all set.
-    monkeypatch.setattr(ids.time, "time_ns", lambda: 0x017F22E279B0 * 1_000_000 + 500_000)
-    monkeypatch.setattr(ids.os, "urandom", lambda size: b"\xff" * size)
+    monkeypatch.setattr(time, "time_ns", lambda: 0x017F22E279B0 * 1_000_000 + 500_000)
+    monkeypatch.setattr(os, "urandom", lambda size: b"\xff" * size)
     assert str(ids.stateless_uuid7()) == "017f22e2-79b0-7800-bfff-ffffffffffff"
 
 
 def test_order_follows_the_time_within_a_millisecond(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter(range(1_000_000_000, 1_002_000_000, 1_000))
-    monkeypatch.setattr(ids.time, "time_ns", lambda: next(now))
+    monkeypatch.setattr(time, "time_ns", lambda: next(now))
     made = [ids.stateless_uuid7() for _ in range(2000)]
     assert made == sorted(made)
 

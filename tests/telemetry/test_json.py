@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stario_trio.telemetry import JsonTracer, Span, Tracer
@@ -58,7 +58,7 @@ def written(value: Any) -> Any:
     return one(output)["attributes"]["value"]
 
 
-def test_the_least_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_least_line() -> None:
     output = io.StringIO()
     tracer: Tracer = JsonTracer(output)
     span = tracer("GET")
@@ -250,29 +250,35 @@ def test_lone_surrogates_are_escaped() -> None:
 
 def test_an_output_that_is_not_unicode_gets_ascii() -> None:
     raw = io.BytesIO()
-    JsonTracer(io.TextIOWrapper(raw, encoding="latin-1"))("€").end()
+    output = io.TextIOWrapper(raw, encoding="latin-1")
+    JsonTracer(output)("€").end()
     assert json.loads(raw.getvalue())["name"] == "€"
     assert raw.getvalue().isascii()
 
 
+any_text = st.text(st.characters(exclude_categories=()), max_size=10)
 scalars = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(st.characters(exclude_categories=())),
-    st.binary(), st.datetimes(), st.uuids(), st.complex_numbers(), st.builds(Hostile), st.just(10**5000),
+    st.none(), st.booleans(), st.integers(), st.floats(), any_text, st.binary(max_size=10), st.datetimes(),
+    st.uuids(), st.complex_numbers(), st.builds(Hostile), st.builds(pow, st.just(10), st.just(5000)),
 )  # fmt: skip
 values = st.recursive(
-    scalars | st.frozensets(scalars),
-    lambda inside: st.lists(inside) | st.tuples(inside, inside) | st.dictionaries(scalars, inside),
+    scalars | st.frozensets(scalars, max_size=3),
+    lambda inside: (
+        st.lists(inside, max_size=3) | st.tuples(inside, inside) | st.dictionaries(scalars, inside, max_size=3)
+    ),
+    max_leaves=8,
 )
-attributes = st.dictionaries(st.text(st.characters(exclude_categories=())), values)
+attributes = st.dictionaries(any_text, values, max_size=4)
 
 
 @given(
-    name=st.text(st.characters(exclude_categories=())),
+    name=any_text,
     attributes=attributes,
     event=attributes,
     link=attributes,
-    error=st.none() | st.text(st.characters(exclude_categories=())),
+    error=st.none() | any_text,
 )
+@settings(deadline=None)  # what is promised is the line, not its time
 def test_every_span_is_one_line_of_valid_json(
     name: str, attributes: dict[str, Any], event: dict[str, Any], link: dict[str, Any], error: str | None
 ) -> None:
@@ -290,16 +296,16 @@ def test_every_span_is_one_line_of_valid_json(
     assert set(record["links"][0]["attributes"]) == set(link)
 
 
-@given(
-    st.dictionaries(
-        st.text(),
-        st.recursive(
-            st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-            lambda inside: st.lists(inside) | st.dictionaries(st.text(), inside),
-        ),
-        min_size=1,
-    )
+json_scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+json_values = st.recursive(
+    json_scalars,
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(), inside, max_size=3),
+    max_leaves=8,
 )
+
+
+@given(st.dictionaries(st.text(), json_values, min_size=1, max_size=4))
+@settings(deadline=None)
 def test_what_json_can_say_is_said_as_it_is(attributes: dict[str, Any]) -> None:
     output = io.StringIO()
     JsonTracer(output)("a", attributes).end()

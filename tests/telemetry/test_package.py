@@ -27,5 +27,5 @@ def test_every_public_name_is_there() -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="'stario_trio.telemetry' has no attribute 'LogTracer'"):
+    with pytest.raises(AttributeError, match=r"'stario_trio\.telemetry' has no attribute 'LogTracer'"):
         telemetry.__getattr__("LogTracer")

@@ -1,0 +1,103 @@
+"""A worker on a virtual clock, without thread and socket, and a trace of what happens to it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from stario_trio import NoopTracer, Stario
+from stario_trio.server.config import Config, Limits
+from stario_trio.server.date import Date
+from stario_trio.server.phases import Phase
+from stario_trio.server.worker import Worker, run_worker
+from tests.support.memory import Client, MemoryListener
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from stario_trio import Handler, Span
+
+
+class Stage:
+    """One worker that serves an app in memory.
+
+    `trace` holds lines such as `2.500 DRAINING`: what happened, at which virtual second since the start.
+    """
+
+    def __init__(self, tracer: Callable[[str], Span] | None = None, **settings: Any) -> None:
+        limits = Limits(**settings.pop("limits", {}))
+        self.config = Config(limits=limits, **settings)
+        self.app = Stario(tracer or NoopTracer())
+        self.listener = MemoryListener()
+        self.trace: list[str] = []
+        self.troubles: list[str] = []
+        self.start = trio.current_time()
+        self.worker = Worker(
+            0,
+            [self.listener],
+            self.app.handle_request,
+            self.config,
+            Date(),
+            on_phase=self._phase_came,
+            on_trouble=self.troubles.append,
+        )
+
+    @property
+    def now(self) -> float:
+        """Virtual seconds since the start."""
+        return round(trio.current_time() - self.start, 6)
+
+    @property
+    def phase(self) -> Phase:
+        return self.worker.lifecycle.phase
+
+    def log(self, what: str) -> None:
+        self.trace.append(f"{self.now:.3f} {what}")
+
+    def _phase_came(self, worker: Worker, phase: Phase) -> None:
+        self.log(phase.name)
+
+    def connect(self, first: bytes = b"", *, window: float = float("inf")) -> Client:
+        client = self.listener.connect(window=window)
+        if first:
+            client.send(first)
+        return client
+
+    def get(self, path: str = "/", *, window: float = float("inf")) -> Client:
+        """Connect and send one request."""
+        return self.connect(request(path), window=window)
+
+    def stop(self, *, now: bool = False) -> None:
+        self.worker.ask_to_stop("test", now=now)
+
+
+def request(path: str = "/", *fields: str, method: str = "GET", version: str = "1.1", body: bytes = b"") -> bytes:
+    """One HTTP/1.x request."""
+    lines = [f"{method} {path} HTTP/{version}", "Host: test", *fields]
+    if body:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+@asynccontextmanager
+async def stage(*routes: tuple[str, Handler], **settings: Any) -> AsyncGenerator[Stage]:
+    """Serve around a block; the worker is stopped at its end and must have balanced books.
+
+    Ends when: the block is done and the worker has stopped.
+    Cancelled by: an exception in the block.
+    """
+    it = Stage(**settings)
+    for path, handler in routes:
+        for method in ("GET", "POST", "HEAD"):
+            it.app.handle(method, path, handler)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_worker, it.worker)
+        await trio.testing.wait_all_tasks_blocked()
+        yield it
+        it.stop()
+    assert it.phase is Phase.STOPPED
+    assert it.worker.report.balanced, it.worker.report
+    assert not it.worker.connections
+    assert not it.worker.lifecycle.rings

@@ -1,0 +1,381 @@
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from rich.console import Console
+
+from stario_trio.telemetry import Span, Tracer, rich
+from stario_trio.telemetry.rich import MAX_OPEN, RichTracer
+from stario_trio.telemetry.tree import SHOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Output(io.StringIO):
+    """Lets a test wait for what a thread will write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._written = threading.Condition()
+
+    def write(self, text: str) -> int:
+        with self._written:
+            self._written.notify_all()
+            return super().write(text)
+
+    def wait_for(self, text: str) -> None:
+        with self._written:
+            assert self._written.wait_for(lambda: text in self.getvalue(), timeout=10), self.getvalue()
+
+
+class Stuck(Output):
+    """Takes nothing until it is released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered = threading.Event()
+        self.released = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.entered.set()
+        assert self.released.wait(10)
+        return super().write(text)
+
+
+def pipe(output: io.StringIO) -> Console:
+    return Console(file=output, width=80)
+
+
+def terminal(output: io.StringIO) -> Console:
+    return Console(file=output, width=80, height=50, force_terminal=True, _environ={"TERM": "xterm"})
+
+
+def threads() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name == "stario RichTracer"]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_running() -> Iterator[None]:
+    yield
+    assert threads() == []
+
+
+@pytest.fixture
+def asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread sleeps until the end: only `flush` prints."""
+    monkeypatch.setattr(rich, "REFRESH", 3600)
+
+
+@pytest.fixture
+def output() -> Output:
+    return Output()
+
+
+def lines(output: io.StringIO) -> list[str]:
+    """What was written, without the time and the id in front of a root."""
+    return [re.sub(r"^\d\d:\d\d:\d\d\.\d{3} [0-9a-f]{8} ", "", line) for line in output.getvalue().splitlines()]
+
+
+def test_it_is_a_tracer(output: Output) -> None:
+    tracer: Tracer = RichTracer(pipe(output))
+    with tracer as entered:
+        assert entered is tracer
+        assert len(threads()) == 1
+
+
+def test_the_console_is_standard_output_unless_given() -> None:
+    assert RichTracer().console.file is sys.stdout
+
+
+@pytest.mark.usefixtures("asleep")
+def test_plain_lines(output: Output) -> None:
+    with RichTracer(pipe(output)) as tracer:
+        root = tracer("GET", {"request.path": "/\x1b[31m"})
+        with root.step("query"):
+            pass
+        root("sent")
+        tracer.flush()
+        assert output.getvalue() == ""
+        root.end()
+        tracer.flush()
+    first, step, event = lines(output)
+    assert re.fullmatch(r"GET \(\d+ [µm]s\)  request\.path: /\\x1b\[31m", first)
+    assert re.fullmatch(r"  ● query  \d+ [µm]s", step)
+    assert re.fullmatch(r"  ◆ \+\d+ [µm]s sent", event)
+
+
+@pytest.mark.usefixtures("asleep")
+def test_plain_lines_have_no_control_sequences_even_on_a_coloured_console(output: Output) -> None:
+    console = Console(file=output, color_system="truecolor", width=80)
+    with RichTracer(console) as tracer, pytest.raises(ValueError, match="boom"), tracer("GET"):
+        raise ValueError("boom")
+    assert "boom" in output.getvalue()
+    assert "\x1b" not in output.getvalue()
+    assert not set(output.getvalue()) & set("│╭╰─╮╯")
+
+
+@pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"TERM": "xterm"}])
+@pytest.mark.usefixtures("asleep")
+def test_a_terminal_that_cannot_draw_gets_plain_lines(environment: dict[str, str]) -> None:
+    raw = io.BytesIO()
+    encoding = "utf-8" if environment["TERM"] == "dumb" else "ascii"
+    file = io.TextIOWrapper(raw, encoding=encoding)
+    console = Console(file=file, force_terminal=True, _environ=environment)
+    with RichTracer(console) as tracer, tracer("GET") as root:
+        root("ü")
+    found = raw.getvalue().decode(encoding)
+    assert "\x1b" not in found
+    assert ("ü" if encoding == "utf-8" else "\\xfc") in found
+
+
+@pytest.mark.usefixtures("asleep")
+def test_a_root_is_printed_once_and_forgotten(output: Output) -> None:
+    with RichTracer(pipe(output)) as tracer:
+        root = tracer("GET")
+        child = root.step("child")
+        child.end()
+        root.end()
+        tracer.flush()
+        root["late"] = 1
+        child("late")
+        with root:
+            pass
+        tracer.flush()
+        assert len(tracer._tree) == 0
+        assert not tracer._arrivals
+        assert root.mark is child.mark is SHOWN
+    assert len(lines(output)) == 2
+    assert "late" not in output.getvalue()
+
+
+@pytest.mark.usefixtures("asleep")
+def test_a_step_that_ends_after_its_root_was_printed_is_shown(output: Output) -> None:
+    with RichTracer(pipe(output)) as tracer:
+        root = tracer("GET")
+        early = root.step("early")
+        root.end()
+        tracer.flush()
+        assert len(tracer._tree) == 0
+        early["rows"] = 3
+        early.end()
+        root.step("later").end()
+        tracer.flush()
+        assert len(tracer._tree) == 0
+    first, still_open, early_line, later_line = lines(output)
+    tail = str(root.id)[-8:]
+    assert first.startswith("GET")
+    assert still_open == "  ○ early  open"
+    assert re.fullmatch(rf"early \(\d+ [µm]s\)  step of {tail}  rows: 3", early_line)
+    assert re.fullmatch(rf"later \(\d+ [µm]s\)  step of {tail}", later_line)
+
+
+@pytest.mark.usefixtures("asleep")
+def test_the_end_prints_what_is_left_and_what_is_open(output: Output) -> None:
+    with RichTracer(pipe(output)) as tracer:
+        open_root = tracer("open")
+        tracer("done").end()
+    assert [line.split()[0] for line in lines(output)] == ["open", "done"]
+    assert lines(output)[0] == "open (open)"
+    open_root.end()
+    tracer.flush()
+    assert re.fullmatch(r"open \(\d+ [µm]s\)", lines(output)[-1])
+
+
+@pytest.mark.usefixtures("asleep")
+def test_after_the_end_no_thread_starts_until_it_is_entered_again(output: Output) -> None:
+    tracer = RichTracer(pipe(output))
+    with tracer:
+        pass
+    tracer("after").end()
+    assert threads() == []
+    with tracer:
+        assert len(threads()) == 1
+    assert [line.split()[0] for line in lines(output)] == ["after"]
+    tracer.__exit__(None, None, None)  # a second end changes nothing
+
+
+@pytest.mark.usefixtures("asleep")
+def test_the_first_span_starts_the_one_thread(output: Output) -> None:
+    tracer = RichTracer(pipe(output))
+    assert threads() == []
+    tracer("a").end()
+    with tracer:
+        tracer("b").end()
+        assert len(threads()) == 1
+    assert [line.split()[0] for line in lines(output)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("console", [pipe, terminal])
+def test_the_thread_prints_by_itself(
+    console: Callable[[io.StringIO], Console], output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rich, "REFRESH", 0.001)
+    with RichTracer(console(output)) as tracer:
+        tracer("first").end()
+        output.wait_for("first")
+        tracer("second").end()
+        output.wait_for("second")
+
+
+def test_open_roots_are_live_in_a_terminal(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rich, "REFRESH", 0.001)
+    with RichTracer(terminal(output)) as tracer:
+        root = tracer("GET")
+        output.wait_for("(open)")
+        root["k"] = "changed"
+        output.wait_for("changed")
+        root.end()
+
+
+@pytest.mark.usefixtures("asleep")
+def test_a_finished_root_is_a_panel_in_a_terminal(output: Output) -> None:
+    with RichTracer(terminal(output)) as tracer:
+        with tracer("server.shutdown", {"server.workers": 2}) as root, root.step("draining"):
+            pass
+        tracer.flush()
+        found = output.getvalue()
+        assert "╭" in found
+        assert ".workers:" in found
+        assert "draining" in found
+        assert "\x1b[32m" in found
+    assert found.count("draining") == output.getvalue().count("draining")
+
+
+@pytest.mark.usefixtures("asleep")
+def test_the_live_view_shows_the_newest_and_counts_the_rest(output: Output) -> None:
+    with RichTracer(terminal(output)) as tracer:
+        for n in range(MAX_OPEN + 2):
+            tracer(f"root-{n}-")
+        tracer.flush()
+        view = io.StringIO()
+        Console(file=view, width=80).print(tracer._open_roots())
+        found = view.getvalue()
+        assert "… 2 more open" in found
+        assert "root-1-" not in found
+        assert "root-2-" in found
+        assert f"root-{MAX_OPEN + 1}-" in found
+
+
+@pytest.mark.usefixtures("asleep")
+def test_spans_of_many_threads(output: Output) -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with RichTracer(pipe(output)) as tracer:
+
+            def work() -> None:
+                for _ in range(50):
+                    with tracer("root") as root, root.step("step"):
+                        pass
+                    tracer.flush()
+
+            workers = [threading.Thread(target=work) for _ in range(4)]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+            assert len(tracer._tree) == 0
+    finally:
+        sys.setswitchinterval(interval)
+    found = [line.split()[0] for line in lines(output)]
+    assert (found.count("root"), len(found)) == (200, 400)
+
+
+def test_around_a_trio_run(output: Output) -> None:
+    async def main() -> None:
+        with tracer("run") as root:
+            await trio.to_thread.run_sync(root.step("elsewhere").end)
+
+    with RichTracer(pipe(output)) as tracer:
+        trio.run(main)
+    assert [line.split()[0] for line in lines(output)] == ["run", "●"]
+
+
+def test_a_terminal_that_takes_nothing_stops_neither_spans_nor_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rich, "REFRESH", 0.001)
+    monkeypatch.setattr(rich, "EXIT_TIMEOUT", 0.01)
+    output = Stuck()
+    with RichTracer(pipe(output)) as tracer:
+        (thread,) = threads()
+        tracer("first").end()
+        assert output.entered.wait(10)
+        tracer("second").end()
+    assert thread.is_alive()
+    output.released.set()
+    thread.join(10)
+    assert [line.split()[0] for line in lines(output)] == ["first", "second"]
+
+
+@pytest.mark.usefixtures("asleep")
+def test_memory_is_bounded_while_the_output_is_stuck(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rich, "MAX_WAITING", 2)
+    with RichTracer(pipe(output)) as tracer:
+        spans = [tracer(f"root-{n}") for n in range(50)]
+        assert len(tracer._arrivals) == 2
+        for span in spans:
+            span.end()
+        assert len(tracer._arrivals) == 4
+        tracer.flush()
+        tracer("again").end()
+    note, first, second, again = lines(output)
+    assert note == "… some spans are not shown: the output is too slow"
+    assert [line.split()[0] for line in (first, second, again)] == ["root-0", "root-1", "again"]
+
+
+@pytest.mark.spec("SD-22")
+@pytest.mark.parametrize("failure", [OSError, SystemExit])
+@pytest.mark.parametrize("console", [pipe, terminal])
+def test_a_broken_output_harms_nobody(
+    console: Callable[[io.StringIO], Console], failure: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(Output):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tried = threading.Semaphore(0)
+
+        def write(self, text: str) -> int:
+            self.tried.release()
+            raise failure
+
+    monkeypatch.setattr(rich, "REFRESH", 0.001)
+    output = Broken()
+    with RichTracer(console(output)) as tracer:
+        for _ in range(3):
+            tracer("a").end()
+            assert output.tried.acquire(timeout=10)
+            tracer.flush()
+        assert threads()[0].is_alive()
+
+
+SCRIPT = """
+from stario_trio.telemetry import RichTracer
+tracer = RichTracer()
+with tracer("last words"):
+    pass
+"""
+
+
+def test_without_a_block_the_last_spans_are_printed_when_the_program_ends() -> None:
+    run = subprocess.run(
+        [sys.executable, "-X", "utf8", "-c", SCRIPT], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.count("last words") == 1
+
+
+def test_a_child_known_from_its_end_alone_is_below_its_root(output: Output) -> None:
+    with RichTracer(pipe(output)) as tracer:
+        root = Span(tracer, "root")
+        Span(tracer, "child", parent_id=root.id).end()
+        root.end()
+    assert [line.split()[0] for line in lines(output)] == ["root", "●"]
