@@ -1,6 +1,6 @@
 """CPU time per request of a short text response, side by side with other servers.
 
-    python benchmarks/hello.py [--rounds 5] [--requests 20000] [--connections 64]
+    python benchmarks/hello.py [--rounds 5] [--requests 10000] [--connections 64]
 
 Each server is a process of its own on the loopback interface. A round measures every server once, one after
 the other, so that a slow minute of the machine hits all of them; the median of the rounds is what counts. The
@@ -73,9 +73,7 @@ async def asgi(scope: Any, _receive: Any, send: Callable[[dict[str, Any]], Await
 def serve_uvicorn() -> None:
     import uvicorn
 
-    config = uvicorn.Config(
-        asgi, http="h11", loop="asyncio", lifespan="off", log_level="error", access_log=False
-    )
+    config = uvicorn.Config(asgi, http="h11", loop="asyncio", lifespan="off", log_level="error", access_log=False)
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
     announce(listener.getsockname()[1])
     uvicorn.Server(config).run(sockets=[listener])
@@ -91,7 +89,8 @@ def serve_hypercorn() -> None:
     config.bind = [f"fd://{listener.fileno()}"]
     config.errorlog = None
     announce(listener.getsockname()[1])
-    trio.run(serve, asgi, config)
+    application: Any = asgi  # hypercorn names each kind of message
+    trio.run(serve, application, config)
 
 
 # name -> the module it needs, and what serves
@@ -129,9 +128,7 @@ class Client:
             received += self._receive(self.sockets[0])
             head, separator, body = received.partition(b"\r\n\r\n")
             if separator:
-                [length] = [
-                    line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
-                ]
+                [length] = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
                 if len(body) == int(length.partition(b":")[2]):
                     return len(received), body
 
@@ -182,7 +179,7 @@ def measure(name: str, *, requests: int, connections: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description="CPU time per request, side by side with other servers.")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--serve", choices=SERVERS, help=argparse.SUPPRESS)
     options = parser.parse_args()

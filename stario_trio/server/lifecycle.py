@@ -32,7 +32,7 @@ class Ring:
     Cancelled by: `Lifecycle.advance`, `end`.
     """
 
-    __slots__ = ("_group", "_lifecycle", "_phase", "_scope", "late", "tag")
+    __slots__ = ("_deadline", "_group", "_lifecycle", "_phase", "_scope", "late", "tag")
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class Ring:
         self._lifecycle = lifecycle
         self._group = group
         self._phase = phase
+        self._deadline = deadline
         self._scope = trio.CancelScope(deadline=deadline)
         self.late = late
         self.tag = tag
@@ -85,6 +86,7 @@ class Ring:
         """From now on, let `phase` end the body, `late` seconds after it comes; at once if it has come."""
         self._phase = phase
         self.late = late
+        self._scope.deadline = self._deadline
         if self._lifecycle.phase >= phase:
             self.phase_came()
 

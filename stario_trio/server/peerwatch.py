@@ -24,7 +24,11 @@ class PeerWatch(Protocol):
     """Tells a connection once that its peer will send no more (a half-closed peer counts as gone)."""
 
     def add(self, sock: socket.socket, peer_left: Callable[[], None]) -> Callable[[], None]:
-        """Watch one socket. Returns the function that ends the watching, to be called before the socket closes."""
+        """Watch one socket, or nobody once `run` has ended.
+
+        Returns:
+            The function that ends the watching, to be called once and before the socket closes.
+        """
         ...
 
     async def run(self) -> None:
@@ -46,6 +50,8 @@ class EpollPeerWatch:
 
     def add(self, sock: socket.socket, peer_left: Callable[[], None]) -> Callable[[], None]:
         """See `PeerWatch.add`."""
+        if self._epoll.closed:  # an outer cancel: only the cleanup of handlers is left
+            return _nobody
         fd = sock.fileno()
         self._peers[fd] = peer_left
         # Without EPOLLIN: arriving bytes wake nobody. EPOLLHUP and EPOLLERR are always reported.
@@ -53,7 +59,8 @@ class EpollPeerWatch:
 
         def end() -> None:
             del self._peers[fd]
-            self._epoll.unregister(fd)
+            if not self._epoll.closed:
+                self._epoll.unregister(fd)
 
         return end
 
@@ -84,7 +91,8 @@ class TaskPeerWatch:
 
     def add(self, sock: socket.socket, peer_left: Callable[[], None]) -> Callable[[], None]:
         """See `PeerWatch.add`."""
-        assert self._nursery is not None, "a watch is added only while run() runs"
+        if self._nursery is None:  # an outer cancel: only the cleanup of handlers is left
+            return _nobody
         # A descriptor of its own: the handler may wait for its request body on the original one.
         twin = socket.socket(fileno=os.dup(sock.fileno()))
         scope = trio.CancelScope()
@@ -92,10 +100,19 @@ class TaskPeerWatch:
         return lambda: scope.cancel(reason="nobody watches this peer any more")
 
     async def _watch(self, sock: socket.socket, scope: trio.CancelScope, peer_left: Callable[[], None]) -> None:
+        """Wait for the first thing to read, and look whether it is the end.
+
+        Ends when: there is something to read.
+        Cancelled by: the end of the watching, and the services nursery of `run_worker`.
+        """
         with sock, scope:
             await trio.lowlevel.wait_readable(sock)
-            if not sock.recv(1, socket.MSG_PEEK):
-                peer_left()
+            try:
+                if sock.recv(1, socket.MSG_PEEK):
+                    return
+            except OSError:
+                pass  # a reset
+            peer_left()
 
     async def run(self) -> None:
         """Hold the watching tasks.
@@ -105,4 +122,11 @@ class TaskPeerWatch:
         """
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+
+def _nobody() -> None:
+    """End the watching of nobody."""

@@ -53,24 +53,25 @@ TRANSITIONS: Final[dict[tuple[Phase, Cause], Phase]] = {
     (_SERVING, Cause.STOP): _STOP_ACCEPTING,
     # Even without grace the listener is closed first: FORCE_CLOSING follows in the same instant.
     (_SERVING, Cause.URGENT): _STOP_ACCEPTING,
-    (_SERVING, Cause.OUTER_CANCEL): _CANCELLING,
+    # Everything is cancelled already, from outside: what is left is to wait for it (SD-17).
+    (_SERVING, Cause.OUTER_CANCEL): _AWAITING,
     #
     (_STOP_ACCEPTING, Cause.LISTENER_CLOSED): _DRAINING,
     (_STOP_ACCEPTING, Cause.STOP): _STOP_ACCEPTING,
     (_STOP_ACCEPTING, Cause.URGENT): _STOP_ACCEPTING,
-    (_STOP_ACCEPTING, Cause.OUTER_CANCEL): _CANCELLING,
+    (_STOP_ACCEPTING, Cause.OUTER_CANCEL): _AWAITING,
     #
     (_DRAINING, Cause.DRAINED): _FORCE_CLOSING,
     (_DRAINING, Cause.DEADLINE): _FORCE_CLOSING,
     (_DRAINING, Cause.URGENT): _FORCE_CLOSING,
     (_DRAINING, Cause.STOP): _DRAINING,
-    (_DRAINING, Cause.OUTER_CANCEL): _CANCELLING,
+    (_DRAINING, Cause.OUTER_CANCEL): _AWAITING,
     #
     (_FORCE_CLOSING, Cause.SOCKETS_CLOSED): _CANCELLING,
     (_FORCE_CLOSING, Cause.DEADLINE): _FORCE_CLOSING,
     (_FORCE_CLOSING, Cause.STOP): _FORCE_CLOSING,
     (_FORCE_CLOSING, Cause.URGENT): _FORCE_CLOSING,
-    (_FORCE_CLOSING, Cause.OUTER_CANCEL): _CANCELLING,
+    (_FORCE_CLOSING, Cause.OUTER_CANCEL): _AWAITING,
     #
     (_CANCELLING, Cause.HANDLERS_CANCELLED): _AWAITING,
     #

@@ -62,10 +62,11 @@ class SocketListener:
     def close(self) -> None:
         """See `Listener.close`; removes the Unix socket file."""
         if self._sock.fileno() >= 0:
-            trio.lowlevel.notify_closing(self._sock)
-            self._sock.close()
+            # While the socket is open its inode cannot be given to another file, so the file goes first.
             if self._unix_file is not None:
                 self._unix_file.remove()
+            trio.lowlevel.notify_closing(self._sock)
+            self._sock.close()
 
 
 class UnixFile:
@@ -116,6 +117,8 @@ async def _bind_tcp(host: str, port: int, backlog: int) -> list[SocketListener]:
             port = listener.port  # port 0 becomes the same real port for every address
         if not listeners and refused is not None:
             raise refused
+    except UnicodeError as exc:  # the idna codec: an empty label, or one of more than 63 bytes
+        raise socket.gaierror(socket.EAI_NONAME, f"cannot listen on {host}:{port}: no host name") from exc
     except OSError as exc:
         for listener in listeners:
             listener.close()

@@ -61,7 +61,11 @@ class Transport(Protocol):
         ...
 
     def watch(self, hub: PeerWatch, peer_left: Callable[[], None]) -> Callable[[], None]:
-        """Call `peer_left` once when the peer will send no more. Returns a function that ends the watching."""
+        """Call `peer_left` once when the peer will send no more; one watch at a time.
+
+        Returns:
+            The function that ends the watching. Closing ends it too, and ending it again is harmless.
+        """
         ...
 
     def end_sending(self) -> None:
@@ -80,11 +84,12 @@ class Transport(Protocol):
 class SocketTransport:
     """A TCP or Unix stream socket."""
 
-    __slots__ = ("_sock",)
+    __slots__ = ("_sock", "_unwatch")
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._sock = sock
+        self._unwatch: Callable[[], None] | None = None
 
     def recv(self, max_bytes: int) -> bytes:
         """See `Transport.recv`."""
@@ -117,7 +122,13 @@ class SocketTransport:
 
     def watch(self, hub: PeerWatch, peer_left: Callable[[], None]) -> Callable[[], None]:
         """See `Transport.watch`."""
-        return hub.add(self._sock, peer_left)
+        self._unwatch = hub.add(self._sock, peer_left)
+        return self._end_watching
+
+    def _end_watching(self) -> None:
+        unwatch, self._unwatch = self._unwatch, None
+        if unwatch is not None:
+            unwatch()
 
     def end_sending(self) -> None:
         """See `Transport.end_sending`."""
@@ -127,6 +138,7 @@ class SocketTransport:
     def close(self) -> None:
         """See `Transport.close`."""
         if self._sock.fileno() >= 0:
+            self._end_watching()  # the number of a closed descriptor is soon somebody else's
             trio.lowlevel.notify_closing(self._sock)
             self._sock.close()
 

@@ -89,9 +89,13 @@ class Worker:
         Ends when: `close_down` is through, which it is after the last connection.
         Cancelled by: an outer cancel (SD-17).
         """
-        async with trio.open_nursery() as worker:
-            worker.start_soon(self.close_down, name="close_down")
-            await self._serve_connections()
+        try:
+            async with trio.open_nursery() as worker:
+                worker.start_soon(self.close_down, name="close_down")
+                await self._serve_connections()
+        finally:
+            self.lifecycle.advance(Cause.OUTER_CANCEL, "an error of the worker")  # too late after any other end
+            self.lifecycle.advance(Cause.HANDLERS_ENDED)
 
     async def _serve_connections(self) -> None:
         """Accept connections and hold their tasks.
@@ -143,7 +147,6 @@ class Worker:
         except trio.Cancelled:
             self._release_at_once()
             raise
-        life.advance(Cause.HANDLERS_ENDED)
 
     # What close_down does, in its order
 
@@ -200,6 +203,7 @@ class Worker:
         self.connections[connection] = None
         if self.lifecycle.phase > Phase.SERVING:
             self.report.accepted_late += 1
+        self.timers.add(connection)
         self.start(connection.run)
 
     def start(self, run: Callable[[], Awaitable[None]]) -> None:

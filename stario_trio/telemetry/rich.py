@@ -6,7 +6,7 @@ import atexit
 from collections import deque
 from contextlib import suppress
 from threading import Event as Flag
-from threading import Lock, RLock, Thread
+from threading import RLock, Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console, Group
@@ -65,7 +65,7 @@ class RichTracer:
         self._overflow = False
         self._tree = Tree()  # used with `_printing` held
         self._printing = RLock()  # reentrant: a signal handler may flush while its thread is printing
-        self._starting = Lock()
+        self._starting = RLock()
         self._thread: Thread | None = None
         self._stopping = Flag()
 

@@ -29,7 +29,9 @@ async def test_a_page_a_body_and_a_stream_on_one_connection() -> None:
     app.get("/stream", stream)
     with trio.fail_after(30):
         async with app.serving(port=0) as server:
-            [(host, port)] = server.addresses
+            [address] = server.addresses
+            assert not isinstance(address, str)
+            host, port = address
             async with httpx.AsyncClient(base_url=f"http://{host}:{port}") as client:
                 assert (await client.get("/")).text == "hello"
                 assert (await client.post("/echo", json={"a": [1, 2]})).json() == {"a": [1, 2]}

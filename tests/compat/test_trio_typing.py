@@ -13,9 +13,7 @@ import trio
 
 from stario_trio import Context, NoopTracer, Stario, Writer
 
-trio_typing: Any = pytest.importorskip(
-    "trio_typing", reason="trio-typing is installed by `nox -s compat` only"
-)
+trio_typing: Any = pytest.importorskip("trio_typing", reason="trio-typing is installed by `nox -s compat` only")
 
 
 async def hello(_c: Context, w: Writer) -> None:
@@ -83,5 +81,7 @@ async def test_a_handler_typed_with_trio_typing_answers() -> None:
     app.get("/gather", gather)
     with trio.fail_after(30):
         async with app.serving(port=0) as server, httpx2.AsyncClient() as client:
-            [(host, port)] = server.addresses
+            [address] = server.addresses
+            assert not isinstance(address, str)
+            host, port = address
             assert (await client.get(f"http://{host}:{port}/gather")).text == "one two"

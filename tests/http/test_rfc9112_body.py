@@ -16,15 +16,21 @@ def read(data: bytes, limits: Limits | None = None) -> tuple[Head, bytes, bytes]
     reader.feed(data + b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
     head = reader.next_head()
     assert head is not None
-    body = bytearray()
-    while piece := reader.next_body():
-        body += piece
-    assert piece == b""
+    body = drain(reader)
     assert reader.body_done
     reader.next_cycle()
     following = reader.next_head()
     assert following is not None
-    return head, bytes(body), following.path.encode()
+    return head, body, following.path.encode()
+
+
+def drain(reader: RequestReader) -> bytes:
+    """Read a body to its end."""
+    body = bytearray()
+    while piece := reader.next_body():
+        body += piece
+    assert piece == b""
+    return bytes(body)
 
 
 def refused(data: bytes, limits: Limits | None = None) -> int:
@@ -255,8 +261,7 @@ def test_7_1_the_end_of_the_connection_does_not_end_chunks(cut: int) -> None:
     reader.feed_eof()
     assert reader.next_head() is not None
     with pytest.raises(WireError) as info:
-        while reader.next_body():
-            pass
+        drain(reader)
     assert (info.value.status, info.value.disconnected) == (400, True)
     assert not reader.body_done
 
@@ -289,13 +294,14 @@ def test_7_1_1_an_endless_chunk_size_line_is_400() -> None:
     reader = RequestReader(limits)
     reader.feed(chunked(b"3;"))
     assert reader.next_head() is not None
-    fed = 2
+    for _ in range(1024 + 15):  # with the 16 digits that a size may have, and CRLF
+        assert reader.next_body() is None
+        reader.feed(b"a")
+    assert reader.next_body() is None
+    reader.feed(b"a")
     with pytest.raises(WireError) as info:
-        while reader.next_body() is None:
-            reader.feed(b"a")
-            fed += 1
+        reader.next_body()
     assert info.value.status == 400
-    assert fed <= 1024 + 18
 
 
 # 7.1.2 Chunked Trailer Section
@@ -331,7 +337,7 @@ def test_7_1_2_malformed_trailer_fields_are_400(trailers: bytes) -> None:
 
 def test_7_1_2_trailer_bytes_at_their_limit_are_dropped_and_one_more_is_431() -> None:
     limits = Limits(header_bytes=1024)
-    first = b"X: " + b"a" * 507 + b"\r\n"
+    first = b"X: " + b"a" * 506 + b"\r\n"  # twice, and the blank line
     assert read(chunked(b"0\r\n" + first * 2 + b"\r\n"), limits)[2] == b"/next"
     assert refused(chunked(b"0\r\n" + first + b"X" + first + b"\r\n"), limits) == 431
     assert refused(chunked(b"0\r\n" + first * 3 + b"\r\n"), limits) == 431

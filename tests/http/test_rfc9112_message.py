@@ -56,6 +56,12 @@ def test_2_2_one_empty_line_before_the_request_line_is_skipped() -> None:
 
 def test_2_2_a_second_empty_line_is_refused() -> None:
     assert refused(b"\r\n\r\n" + get(b"/")) == 400
+    reader = RequestReader(Limits())
+    reader.feed(b"\r\n")
+    assert reader.next_head() is None
+    reader.feed(b"\r\n")
+    with pytest.raises(WireError):
+        reader.next_head()
 
 
 @pytest.mark.parametrize("start", [b"\n", b"\rX", b"\r\r\n", b" ", b"\t", b"\r\n "])

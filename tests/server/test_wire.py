@@ -6,9 +6,8 @@ What RFC 9112 says is tested in `tests/http/test_rfc9112_*.py`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 import h11
@@ -20,6 +19,9 @@ from stario_trio.server.config import Limits
 from stario_trio.server.wire import Head, RequestReader, WireError, buffer
 from stario_trio.server.wire.buffer import Buffer
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -28,14 +30,23 @@ CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 SMALL = Limits(header_bytes=1024, header_fields=4, target_bytes=40, body_bytes=20)
 
 
+def read_on(reader: RequestReader) -> None:
+    """Read what there is."""
+    while reader.next_head() is not None:
+        while reader.next_body():
+            pass
+        reader.next_cycle()
+
+
 def refusal(reader: RequestReader) -> WireError:
     """Read on until the reader refuses."""
     with pytest.raises(WireError) as info:
-        while reader.next_head() is not None:
-            while reader.next_body():
-                pass
-            reader.next_cycle()
+        read_on(reader)
     return info.value
+
+
+def state(reader: RequestReader) -> dict[str, bool]:
+    return {"pending": reader.pending, "body_done": reader.body_done}
 
 
 # The contract
@@ -73,10 +84,10 @@ def test_a_body_ends_with_the_empty_piece_and_ever_after(start: bytes, rest: byt
     assert reader.next_head() is not None
     assert reader.next_body() is None
     reader.feed(rest)
-    assert not reader.body_done
     assert reader.next_body() == b"abcde"
+    assert state(reader) == {"pending": False, "body_done": False}
     assert reader.next_body() == b""
-    assert reader.body_done
+    assert state(reader) == {"pending": False, "body_done": True}
     assert reader.next_body() == b""
 
 
@@ -95,19 +106,19 @@ def test_pending_tells_reading_from_idle() -> None:
     reader = RequestReader(Limits())
     reader.feed(b"G")
     assert reader.next_head() is None
-    assert reader.pending
+    assert state(reader)["pending"]
     reader.feed((GET + POST)[1:] + b"abcde" + GET)
     assert reader.next_head() is not None
-    assert reader.pending  # POST
+    assert state(reader)["pending"]  # POST
     reader.next_cycle()
     assert reader.next_head() is not None
-    assert not reader.pending  # bytes of a body are no next request
+    assert not state(reader)["pending"]  # bytes of a body are no next request
     assert reader.next_body() == b"abcde"
     assert reader.next_body() == b""
-    assert reader.pending  # GET
+    assert state(reader)["pending"]  # GET
     reader.next_cycle()
     assert reader.next_head() is not None
-    assert not reader.pending
+    assert not state(reader)["pending"]
 
 
 def test_a_skipped_empty_line_leaves_the_connection_idle() -> None:
@@ -120,8 +131,10 @@ def test_a_skipped_empty_line_leaves_the_connection_idle() -> None:
 
 
 def test_each_request_may_have_an_empty_line_before_it() -> None:
-    found, end = drive([b"\r\n" + GET + b"\r\n" + GET])
-    assert (len(found), end) == (2, None)
+    data = b"\r\n" + GET + b"\r\n" + GET
+    for pieces in ([data], [data[i : i + 1] for i in range(len(data))]):
+        found, end = drive(pieces)
+        assert (len(found), end) == (2, None)
 
 
 def test_the_next_head_needs_a_next_cycle() -> None:
@@ -345,7 +358,9 @@ def streams(draw: st.DrawFn) -> bytes:
     data = bytearray(b"".join(sent.data for sent in draw(st.lists(good_requests(), min_size=1, max_size=3))))
     for _ in range(draw(st.integers(0, 2))):
         at = draw(st.integers(0, len(data)))
-        new = draw(st.sampled_from([b"", b"\r", b"\n", b"\r\n", b" ", b":", b"\0", b"0", b"%", b";"]) | st.binary(max_size=3))
+        new = draw(
+            st.sampled_from([b"", b"\r", b"\n", b"\r\n", b" ", b":", b"\0", b"0", b"%", b";"]) | st.binary(max_size=3)
+        )
         data[at : at + draw(st.integers(0, 2))] = new
     return bytes(data)
 
@@ -370,7 +385,7 @@ def cuts(draw: st.DrawFn, data: bytes) -> list[bytes]:
     return [data[a:b] for a, b in zip([0, *at], [*at, len(data)], strict=True) if a < b]
 
 
-@settings(max_examples=400)
+@settings(deadline=None)
 @given(st.data(), noise)
 def test_any_split_reads_the_same(data: st.DataObject, stream: bytes) -> None:
     whole, whole_end = drive([stream], SMALL)
@@ -380,7 +395,7 @@ def test_any_split_reads_the_same(data: st.DataObject, stream: bytes) -> None:
     assert whole_end == parts_end == bytewise_end
 
 
-@settings(max_examples=400)
+@settings(deadline=None)
 @given(noise)
 def test_any_bytes_end_in_requests_or_a_wire_error(stream: bytes) -> None:
     found, end = drive([stream], SMALL)
@@ -390,7 +405,7 @@ def test_any_bytes_end_in_requests_or_a_wire_error(stream: bytes) -> None:
         assert head.headers.rget(b"host") is not None or head.version == "1.0"
 
 
-@settings(max_examples=400)
+@settings(deadline=None)
 @given(st.lists(good_requests(), max_size=3))
 def test_good_requests_are_read_as_they_were_meant(sent: list[Sent]) -> None:
     found, end = drive([b"".join(one.data for one in sent)])
@@ -413,7 +428,7 @@ def test_any_amount_can_be_read_in_bounded_memory() -> None:
 # Oracles: whatever we accept, they accept, and read the same in it.
 
 
-@settings(max_examples=400)
+@settings(deadline=None)
 @given(streams())
 @example(GET)
 def test_h11_agrees(stream: bytes) -> None:
@@ -467,8 +482,13 @@ class Llhttp:
         self.complete = True
 
 
-@settings(max_examples=400)
-@given(streams())
+#: llhttp knows a list of methods, parses chunk extensions, and takes no HTAB behind `chunked`. We pass on any method,
+#: only look at the characters of an extension, and strip a value of all the whitespace section 5.1 names.
+_ONLY_LLHTTP_REFUSES = re.compile(r"Invalid method|in chunk extensions|Request has invalid `Transfer-Encoding`")
+
+
+@settings(deadline=None)
+@given(good_requests().map(lambda sent: sent.data) | streams())
 @example(GET)
 def test_llhttp_agrees(stream: bytes) -> None:
     """httptools is llhttp, the parser of Node.js."""
@@ -480,12 +500,20 @@ def test_llhttp_agrees(stream: bytes) -> None:
     parser = httptools.HttpRequestParser(seen)
     try:
         parser.feed_data(stream)
-    except httptools.HttpParserUpgrade:
-        pass
+    except httptools.HttpParserError as error:
+        refusal = str(error)
+    else:
+        refusal = ""
+    if refusal:
+        assert _ONLY_LLHTTP_REFUSES.search(refusal)
+        assert "Transfer-Encoding" not in refusal or re.search(rb"chunked *\t", stream)
+        return
     assert seen.complete
     assert parser.get_method().decode() == head.method
     assert parser.get_http_version() == head.version
     assert seen.body == body
-    if head.path.startswith("/") and seen.url.startswith(b"/"):
-        # llhttp leaves whitespace behind a value, which is no part of it (RFC 9112 section 5.1).
+    path, _, query = seen.url.partition(b"#")[0].partition(b"?")
+    if path.startswith(b"/"):
+        assert (unquote_to_bytes(path).decode("utf-8", "replace"), query) == (head.path, head.query)
+        # llhttp leaves the whitespace behind a value.
         assert by_name((name, value.strip(b" \t")) for name, value in seen.fields) == by_name(head.headers.items())

@@ -12,6 +12,7 @@ from stario_trio.server.config import Config, Limits
 from stario_trio.server.date import Date
 from stario_trio.server.phases import Phase
 from stario_trio.server.worker import Worker, run_worker
+from tests.support.answers import answers
 from tests.support.memory import Client, MemoryListener
 
 if TYPE_CHECKING:
@@ -23,16 +24,21 @@ if TYPE_CHECKING:
 class Stage:
     """One worker that serves an app in memory.
 
-    `trace` holds lines such as `2.500 DRAINING`: what happened, at which virtual second since the start.
+    `trace` holds lines such as `2.500 DRAINING`: what happened, at which virtual second since the start. `ends`
+    holds for each client that is followed when its connection ended, and with which answers.
     """
 
-    def __init__(self, tracer: Callable[[str], Span] | None = None, **settings: Any) -> None:
+    def __init__(
+        self, nursery: trio.Nursery, tracer: Callable[[str], Span] | None = None, **settings: Any
+    ) -> None:
         limits = Limits(**settings.pop("limits", {}))
         self.config = Config(limits=limits, **settings)
         self.app = Stario(tracer or NoopTracer())
         self.listener = MemoryListener()
         self.trace: list[str] = []
         self.troubles: list[str] = []
+        self.ends: dict[str, str] = {}
+        self.nursery = nursery
         self.start = trio.current_time()
         self.worker = Worker(
             0,
@@ -69,6 +75,23 @@ class Stage:
         """Connect and send one request."""
         return self.connect(request(path), window=window)
 
+    def follow(self, name: str, client: Client, *, stubborn: bool = False) -> Client:
+        """Note in `ends[name]` when the server ends this connection, and what it has answered until then.
+
+        A `stubborn` client never closes its own side; any other does so at once, as clients do.
+        """
+        self.nursery.start_soon(self._follow, name, client, stubborn)
+        return client
+
+    async def _follow(self, name: str, client: Client, stubborn: bool) -> None:
+        await client.wait_for(lambda: client.over)
+        got = answers(bytes(client.received), ended=client.ended and not client.reset)
+        if client.reset:
+            got.append("reset")
+        self.ends[name] = f"{self.now:.3f} {', '.join(got) or 'nothing'}"
+        if not stubborn:
+            client.leave()
+
     def stop(self, *, now: bool = False) -> None:
         self.worker.ask_to_stop("test", now=now)
 
@@ -88,11 +111,11 @@ async def stage(*routes: tuple[str, Handler], **settings: Any) -> AsyncGenerator
     Ends when: the block is done and the worker has stopped.
     Cancelled by: an exception in the block.
     """
-    it = Stage(**settings)
-    for path, handler in routes:
-        for method in ("GET", "POST", "HEAD"):
-            it.app.handle(method, path, handler)
     async with trio.open_nursery() as nursery:
+        it = Stage(nursery, **settings)
+        for path, handler in routes:
+            for method in ("GET", "POST", "HEAD"):
+                it.app.handle(method, path, handler)
         nursery.start_soon(run_worker, it.worker)
         await trio.testing.wait_all_tasks_blocked()
         yield it

@@ -85,6 +85,7 @@ def test_start_span_calls_with_one_argument_and_sets_the_attributes() -> None:
 @pytest.mark.parametrize("answer", [ValueError("boom"), None, "a span", Span])
 def test_start_span_replaces_what_is_no_span(answer: object) -> None:
     assert start_span(Odd(answer), "GET", {"a": 1}) is NOOP_SPAN
+    assert start_span(Odd(answer), "GET") is NOOP_SPAN
 
 
 @pytest.mark.spec("SD-22")

@@ -83,12 +83,12 @@ def _trailers(buffer: Buffer, limits: Limits) -> Pieces:
     spare = limits.header_bytes
     fields = 0
     while True:
-        line = yield from _line(buffer, spare + len(b"\r\n"), _TRAILERS_TOO_LARGE)
+        line = yield from _line(buffer, spare, _TRAILERS_TOO_LARGE)
         if line == b"\r\n":
             return
         spare -= len(line)
         fields += 1
-        if spare < 0 or fields > limits.header_fields:
+        if fields > limits.header_fields:
             raise WireError(*_TRAILERS_TOO_LARGE)
         if _FIELD_LINE.fullmatch(line) is None:
             raise WireError(400, "Invalid trailer field")

@@ -1,0 +1,37 @@
+"""The suite of the specification: virtual time, and every order in which Trio may run tasks."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+#: Scheduler seeds each scenario runs with. A long run: STARIO_TRIO_SEEDS=200.
+SEEDS = range(int(os.environ.get("STARIO_TRIO_SEEDS", "5")))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run every test of this folder on a virtual clock."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.trio(run=run_in_virtual_time))
+
+
+def run_in_virtual_time(test: Any, *, clock: trio.abc.Clock | None, **options: Any) -> Any:
+    async def bounded() -> Any:
+        with trio.fail_after(200_000):  # virtual seconds: who waits for ever fails at once
+            return await test()
+
+    return trio.run(bounded, clock=clock or trio.testing.MockClock(autojump_threshold=0), **options)
+
+
+@pytest.fixture(autouse=True, params=SEEDS, ids=lambda seed: f"seed{seed}")
+def scheduler_seed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Let Trio shuffle each batch of runnable tasks by a known seed: the trace must not depend on it."""
+    monkeypatch.setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
+    monkeypatch.setattr(trio._core._run, "_r", random.Random(request.param))
+    return int(request.param)
