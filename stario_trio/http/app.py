@@ -139,7 +139,7 @@ class Stario(Router):
                 return
         except Exception as second:  # noqa: BLE001  (the error handler failed: tell of both)
             c.span(second)
-        _fail(c.span, error)
+        c.span.fail(error)
         if w.started:
             w.abort()  # the peer must not take what it has for the whole
         else:
@@ -224,11 +224,6 @@ def _respond(_c: Context, w: Writer, exc: HttpException) -> None:
     exc.respond(w)
 
 
-def _fail(span: Span, error: Exception) -> None:
-    span(error)
-    span.error = str(error) or type(error).__name__
-
-
 def _raise_all_but_errors(exc: BaseException, span: Span) -> None:
     """Raise what is not for the application to handle; put ordinary errors beside it into the span.
 
@@ -237,6 +232,6 @@ def _raise_all_but_errors(exc: BaseException, span: Span) -> None:
     if isinstance(exc, BaseExceptionGroup):
         errors, rest = cast("BaseExceptionGroup[BaseException]", exc).split(Exception)
         if errors is not None and rest is not None:
-            _fail(span, errors)
+            span.fail(errors)
             raise rest
     raise exc
