@@ -210,10 +210,9 @@ class Subscription(Generic[T]):
                 help_text="Iterate it in a handler or another task of Trio; `publish` works everywhere.",
             )
         if self._hub is None:
-            if not self._mailbox.closed:
-                self._hub = self._table.join(token, self._mailbox)
-                if self._mailbox.closed:  # by another thread, which found no hub to tell
-                    self._hub.retire(self._mailbox)
+            self._hub = self._table.join(token, self._mailbox)
+            if self._mailbox.closed:  # before there was a hub to tell
+                self._hub.retire(self._mailbox)
         elif self._hub.token is not token:
             raise StarioError(
                 "This subscription belongs to another Trio run",
@@ -316,15 +315,9 @@ class _Hub(Generic[T]):
         mailbox.wake()
 
     def matching(self, patterns: tuple[str, ...]) -> list[_Mailbox[T]]:
-        """The open mailboxes of these patterns. A list: what a delivery pushes out may run a destructor."""
+        """The mailboxes of these patterns. A list: what a delivery pushes out may run a destructor."""
         mailboxes = self.mailboxes
-        return [
-            mailbox
-            for pattern in patterns
-            if pattern in mailboxes
-            for mailbox in mailboxes[pattern]
-            if not mailbox.closed
-        ]
+        return [box for pattern in patterns if pattern in mailboxes for box in mailboxes[pattern]]
 
     def take_inbox(self) -> None:
         if self.shed:

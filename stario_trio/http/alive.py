@@ -6,6 +6,7 @@ the code after the block runs (SD-08, AL-01 to AL-05).
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ class Alive(Generic[T]):
       no way into the body of its loop, so use `async with` around a body that must be interrupted.
 
     Each round first waits until the connection's unsent bytes are below the high-water mark, so a slow reader slows
-    its own handler. The source is closed when the loop ends; a source without a synchronous `close()` that is left
-    with `break` or an exception is closed when the handler ends.
+    its own handler. The source is closed when the loop ends. One that is left with `break` or an exception, which
+    nobody tells an iterator, is closed when the handler ends; one that closes itself (a relay subscription), at once.
     """
 
     __slots__ = ("_ended", "_items", "_peer", "_scope")
@@ -39,8 +40,9 @@ class Alive(Generic[T]):
         self._items: AsyncIterator[T] | None = None if source is None else source.__aiter__()
         self._scope: AliveScope | None = None
         self._ended = False
-        # One with `close()` (a relay subscription) closes itself when the last reference to it is gone.
-        if source is not None and not hasattr(self._items, "close"):
+        # One that closes itself does so when the last reference to it is gone: `at_end` must not hold another. (An
+        # async generator has `__del__` too, but it can only be closed by awaiting.)
+        if source is not None and not (hasattr(self._items, "close") and hasattr(self._items, "__del__")):
             peer.at_end(self._close_source)
 
     async def __aenter__(self) -> Alive[T]:
@@ -55,11 +57,12 @@ class Alive(Generic[T]):
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> bool | None:
+    ) -> bool:
         assert self._scope is not None, "entered"
-        swallowed = self._scope.__exit__(exc_type, exc, tb)
-        await self._close_source()
-        return swallowed
+        try:
+            return self._scope.__exit__(exc_type, exc, tb)
+        finally:
+            await self._close_source()
 
     def __aiter__(self) -> Alive[T]:
         return self
@@ -86,7 +89,9 @@ class Alive(Generic[T]):
 
     async def _close_source(self) -> None:
         self._ended = True
-        aclose = getattr(self._items, "aclose", None)
-        self._items = None
-        if aclose is not None:
-            await aclose()
+        items, self._items = self._items, None
+        close = getattr(items, "aclose", None) or getattr(items, "close", None)
+        if close is not None:
+            closing = close()
+            if inspect.isawaitable(closing):
+                await closing

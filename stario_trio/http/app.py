@@ -18,6 +18,7 @@ from stario_trio.telemetry.noop import start_span
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
+    from stario_trio.http.headers import Headers
     from stario_trio.http.request import Request
     from stario_trio.http.types import ErrorHandler
     from stario_trio.http.writer import Writer
@@ -29,7 +30,7 @@ __all__ = ["Server", "Stario"]
 E = TypeVar("E", bound=Exception)
 
 #: Fields that describe the response the handler meant to send, not the error that is sent instead.
-_OF_THE_CONTENT = ("transfer-encoding", "etag", "last-modified", "cache-control")
+_OF_THE_CONTENT = (b"transfer-encoding", b"etag", b"last-modified", b"cache-control")
 
 
 class Stario(Router):
@@ -111,11 +112,12 @@ class Stario(Router):
         span["request.path"] = req.path
         c = Context(self, req, span)
         try:
-            await self.dispatch(c, w)
-            w.end()
-        except Exception as exc:  # noqa: BLE001  (told in the response and in the span)
-            await self._answer_failure(c, w, exc)
-        except BaseException as exc:  # noqa: BLE001  (goes on)
+            try:
+                await self.dispatch(c, w)
+                w.end()
+            except Exception as exc:  # noqa: BLE001  (told in the response and in the span)
+                await self._answer_failure(c, w, exc)
+        except BaseException as exc:  # noqa: BLE001  (goes on; also what comes out of an error handler)
             w.abort()
             _raise_all_but_errors(exc, span)
         finally:
@@ -134,9 +136,11 @@ class Stario(Router):
             w.abort()
             return
         try:
-            if not w.started and await self._run_error_handler(c, w, error):
-                w.end()
-                return
+            if not w.started:
+                _forget_the_content(w.headers)
+                if await self._run_error_handler(c, w, error):
+                    w.end()
+                    return
         except Exception as second:  # noqa: BLE001  (the error handler failed: tell of both)
             c.span(second)
         c.span.fail(error)
@@ -218,10 +222,14 @@ class Stario(Router):
 
 def _respond(_c: Context, w: Writer, exc: HttpException) -> None:
     """The error handler every app starts with: an `HttpException` says itself what to answer."""
-    for name in [name for name, _ in w.headers.items()]:
-        if name.startswith(b"content-") or name.decode() in _OF_THE_CONTENT:
-            w.headers.remove(name)
     exc.respond(w)
+
+
+def _forget_the_content(headers: Headers) -> None:
+    """Keep of the handler's fields what holds for an error too, such as cookies and `www-authenticate`."""
+    for name in {name for name, _ in headers.items()}:
+        if name.startswith(b"content-") or name in _OF_THE_CONTENT:
+            headers.remove(name)
 
 
 def _raise_all_but_errors(exc: BaseException, span: Span) -> None:

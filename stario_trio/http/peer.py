@@ -22,7 +22,7 @@ class AliveScope(Protocol):
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None, /
-    ) -> bool | None: ...
+    ) -> bool: ...
 
     @property
     def cut(self) -> bool:

@@ -60,14 +60,12 @@ class BodyReader:
         """
         limit = math.inf if max_size is None else max_size
         if self._body is None:
-            pieces: list[bytes] = []
-            size = 0
+            body = bytearray()  # not a list of pieces: a peer may send them as single bytes
             async for piece in self.stream():
-                size += len(piece)
-                if size > limit:
+                body += piece
+                if len(body) > limit:
                     raise HttpException(413, "Request body too large")
-                pieces.append(piece)
-            self._body = b"".join(pieces)
+            self._body = bytes(body)
         if len(self._body) > limit:
             raise HttpException(413, "Request body too large")
         return self._body
@@ -225,3 +223,7 @@ class Request:
             raise HttpException(400, f"Invalid JSON: {exc.msg}") from exc
         except UnicodeDecodeError as exc:
             raise HttpException(400, "Invalid JSON: not UTF-8") from exc
+        except ValueError as exc:  # Python reads no integer of more than 4,300 digits
+            raise HttpException(400, "Invalid JSON: a number is too long") from exc
+        except RecursionError as exc:
+            raise HttpException(400, "Invalid JSON: nested too deeply") from exc

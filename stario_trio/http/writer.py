@@ -13,7 +13,7 @@ from urllib.parse import quote
 from stario_trio.exceptions import StarioError
 from stario_trio.http import cookies, framing, sse
 from stario_trio.http.alive import Alive
-from stario_trio.http.headers import Headers
+from stario_trio.http.headers import Headers, encode_value
 from stario_trio.http.html import HtmlElement, render
 
 if TYPE_CHECKING:
@@ -174,17 +174,13 @@ class Writer:
         if self.started:
             raise RuntimeError(_STARTED)
         head = [framing.status_line(status), self._peer.date]
-        self._framing = body_framing = self._choose_framing(status, size)
+        body_framing = self._choose_framing(status, size)
         fields = self._headers
-        if (
-            (fields is not None and fields.get("connection") == "close")
-            or body_framing.until_close
-            or self._peer.closing
-        ):
+        if (fields is not None and _says_close(fields)) or body_framing.until_close or self._peer.closing:
             self._keep_alive = False
         connection = self._connection_option()
         if fields is not None:
-            fields.remove("transfer-encoding").remove("content-length")
+            fields.remove("transfer-encoding").remove("content-length").remove("date")
             if connection is not None and "connection" in fields:
                 fields.set("connection", connection)
                 connection = None
@@ -196,12 +192,15 @@ class Writer:
         if size is None:
             if body_framing.chunked:
                 head.append(b"transfer-encoding: chunked\r\n")
-        elif status != 204:
+        elif status not in (204, 304):  # RFC 9110 section 8.6: a 304 may only say the size that a 200 would have
             head.append(b"content-length: %d\r\n" % size)
         head.append(b"\r\n" if connection is None else b"connection: %s\r\n\r\n" % connection)
         head.append(body_framing.piece(body))
+        whole = b"".join(head)
+        # Only now, when nothing can be wrong with it any more, is the response this one.
+        self._framing = body_framing
         self._status = status
-        self._peer.send(b"".join(head))
+        self._peer.send(whole)
 
     def _choose_framing(self, status: int, size: int | None) -> Framing:
         if self._method == "HEAD" or status in (204, 304):
@@ -260,8 +259,15 @@ class Writer:
         return self
 
     def _piece(self, data: bytes) -> None:
-        assert self._framing is not None, "started"
-        self._peer.send(self._framing.piece(data))
+        body = self._framing
+        assert body is not None, "started"
+        remaining = body.remaining
+        piece = body.piece(data)
+        try:
+            self._peer.send(piece)
+        except BaseException:
+            body.remaining = remaining  # it was not sent, so it is still owed
+            raise
 
     def end(self, data: bytes | None = None) -> None:
         """End the response; again is harmless.
@@ -302,13 +308,17 @@ class Writer:
         Raises:
             RuntimeError: the head is sent already.
             StarioError: not a final status.
+            ValueError: a control character in `content_type`.
         """
+        self._respond(body, encode_value(content_type), status)
+
+    def _respond(self, body: bytes, content_type: bytes, status: int) -> None:
         self._start(status, len(body), body, content_type)
         self.completed = True
 
     def text(self, content: str, status: int = 200) -> None:
         """Answer with plain text, in UTF-8; raises as `respond` does."""
-        self.respond(content.encode(), b"text/plain; charset=utf-8", status)
+        self._respond(content.encode(), b"text/plain; charset=utf-8", status)
 
     def html(self, content: HtmlElement, status: int = 200) -> None:
         """Answer with HTML: an object with `__html__()` as it is, a plain `str` escaped; raises as `respond` does.
@@ -316,7 +326,7 @@ class Writer:
         Raises:
             StarioError: `content` is no HTML. Nothing is sent.
         """
-        self.respond(render(content).encode(), b"text/html; charset=utf-8", status)
+        self._respond(render(content).encode(), b"text/html; charset=utf-8", status)
 
     def json(self, data: Any, status: int = 200) -> None:
         """Answer with JSON, compact and in UTF-8; raises as `respond` does.
@@ -325,7 +335,7 @@ class Writer:
             TypeError, ValueError: `data` is no JSON (NaN and infinities are not). Nothing is sent.
         """
         body = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        self.respond(body.encode(), b"application/json; charset=utf-8", status)
+        self._respond(body.encode(), b"application/json; charset=utf-8", status)
 
     def redirect(self, url: str, status: int = 307) -> None:
         """Send the peer to `url`; what may not stand in a URL is percent-encoded."""
@@ -420,3 +430,10 @@ class Writer:
             fields.set("connection", "keep-alive")
             self._start(200, None)
         self._piece(event)
+
+
+def _says_close(fields: Headers) -> bool:
+    """Whether the handler has asked for the end of the connection (RFC 9110 section 7.6.1)."""
+    return "connection" in fields and any(
+        option.strip() == "close" for value in fields.getlist("connection") for option in value.lower().split(",")
+    )

@@ -185,6 +185,10 @@ class Connection:
         self.handling = True
         try:
             await exchange.run()
+        except BaseException:
+            if not self.ring.ended and trio.current_effective_deadline() == -math.inf:
+                self.worker.note_outer_cancel()
+            raise
         finally:
             self.handling = False
             self._stop_watching()
@@ -269,15 +273,15 @@ class Connection:
         self.cut()
 
     @property
-    def closing_idle(self) -> bool:
-        """Whether the server has ended it while no request was under way."""
-        return self.ring.ended and self.state in (State.NEW, State.IDLE)
+    def idle(self) -> bool:
+        """Whether no byte of a request is under way."""
+        return self.state in (State.NEW, State.IDLE)
 
     # The peer
 
     def note_arrived(self) -> None:
         """Before the drain: what the kernel holds counts as arrived, so an idle connection with bytes is READING."""
-        if self.state in (State.NEW, State.IDLE) and self.transport.peek() is Arrived.BYTES:
+        if self.idle and self.transport.peek() is Arrived.BYTES:
             self._enter(State.READING, self.worker.limits.header_timeout)
 
     def peer_has_left(self) -> bool:

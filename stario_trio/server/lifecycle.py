@@ -61,7 +61,7 @@ class Ring:
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> bool | None:
+    ) -> bool:
         del self._lifecycle.rings[self]
         if self._group is not None:
             del self._group[self]

@@ -137,6 +137,7 @@ class Worker:
                 life.advance(Cause.DRAINED)
             life.advance(Cause.DEADLINE)
             self._force_close()
+            self._count_cancelled()
             life.advance(Cause.SOCKETS_CLOSED)  # CANCELLING: cancels every handler that is left (SD-12)
 
             life.advance(Cause.HANDLERS_CANCELLED)
@@ -168,11 +169,12 @@ class Worker:
 
     def _force_close(self) -> None:
         for connection in self.connections:
-            if connection.closing_idle:
+            if connection.idle and connection.ring.ended:
                 continue  # ended in this very instant by the drain, and about to close by itself
             connection.force_close()
-            if connection.handling:
-                self.report.handlers_cancelled += 1
+
+    def _count_cancelled(self) -> None:
+        self.report.handlers_cancelled += sum(connection.handling for connection in self.connections)
 
     def _report_abandoned(self) -> None:
         for connection in self.connections:
@@ -187,9 +189,15 @@ class Worker:
 
     def _release_at_once(self) -> None:
         """SD-17: the run is cancelled. Sockets close now, since a cancel alone wakes no shielded I/O."""
-        self.lifecycle.advance(Cause.OUTER_CANCEL, "cancelled")
+        self.note_outer_cancel()
         self._close_listeners()
         self._force_close()
+
+    def note_outer_cancel(self) -> None:
+        """SD-17: every task is cancelled at once, and whichever runs first takes the books."""
+        if self.lifecycle.phase < Phase.CANCELLING:
+            self._count_cancelled()
+            self.lifecycle.advance(Cause.OUTER_CANCEL, "cancelled")
 
     async def _wait_for_the_last(self) -> None:
         while self.connections:
@@ -213,13 +221,14 @@ class Worker:
 
     def ended(self, connection: Connection) -> None:
         """Take an ended connection off the books."""
-        if self.lifecycle.phase is Phase.SERVING and trio.current_effective_deadline() == -math.inf:
-            self.lifecycle.advance(Cause.OUTER_CANCEL, "cancelled")  # this task is the first to see it
+        cancelled = trio.current_effective_deadline() == -math.inf
+        if cancelled:
+            self.note_outer_cancel()
         del self.connections[connection]
         if self.lifecycle.phase > Phase.SERVING:
-            if connection.closing_idle:
+            if connection.idle and (cancelled or connection.ring.ended):
                 self.report.closed_idle += 1
-            elif connection.forced:
+            elif cancelled or connection.forced:
                 self.report.force_closed += 1
             else:
                 self.report.finished += 1

@@ -117,9 +117,7 @@ def golden_event(event: dict[str, Any]) -> bytes:
     )
 
 
-@pytest.mark.skipif(
-    GOLDEN is None, reason="DATASTAR_GOLDEN names no folder of golden cases (sdk/tests/golden)"
-)
+@pytest.mark.skipif(GOLDEN is None, reason="DATASTAR_GOLDEN names no folder of golden cases (sdk/tests/golden)")
 def test_the_golden_cases() -> None:
     cases = sorted(Path(GOLDEN or "").glob("*/*/input.json"))
     assert len(cases) >= 20
@@ -193,9 +191,7 @@ def test_patch_says_what_the_official_sdk_says(
 
 
 @given(one_line.filter(bool), ids, retries)
-def test_remove_says_what_the_official_sdk_says(
-    selector: str, event_id: str | None, retry: int | None
-) -> None:
+def test_remove_says_what_the_official_sdk_says(selector: str, event_id: str | None, retry: int | None) -> None:
     same(
         sse.remove(selector, event_id=event_id, retry_duration=retry),
         Official.remove_elements(selector, event_id, retry),
@@ -234,9 +230,7 @@ def test_script_says_what_the_official_sdk_says(
     code: str, auto_remove: bool, attributes: dict[str, str], event_id: str | None, retry: int | None
 ) -> None:
     same(
-        sse.script(
-            code, auto_remove=auto_remove, attributes=attributes, event_id=event_id, retry_duration=retry
-        ),
+        sse.script(code, auto_remove=auto_remove, attributes=attributes, event_id=event_id, retry_duration=retry),
         Official.execute_script(code, auto_remove, attributes, event_id, retry),
     )
 
@@ -289,8 +283,7 @@ def test_the_bytes_of_script_remove_and_redirect() -> None:
         b'setTimeout(() => window.location = "/a\\"\\u00e9");</script>\n\n'
     )
     assert sse.remove("#x", use_view_transition=True) == (
-        b"event: datastar-patch-elements\n"
-        b"data: selector #x\ndata: mode remove\ndata: useViewTransition true\n\n"
+        b"event: datastar-patch-elements\ndata: selector #x\ndata: mode remove\ndata: useViewTransition true\n\n"
     )
 
 
@@ -406,9 +399,7 @@ def scripts(event: bytes) -> Scripts:
 
 
 html_words = st.lists(
-    st.sampled_from(
-        ["</script>", "</SCRIPT ", "</scr", "ipt>", "<!--", "-->", "<script>", "<!", "--", "x", " "]
-    )
+    st.sampled_from(["</script>", "</SCRIPT ", "</scr", "ipt>", "<!--", "-->", "<script>", "<!", "--", "x", " "])
 ).map("".join)
 
 
@@ -504,8 +495,6 @@ def test_the_kinds_of_signal_data() -> None:
 
 @pytest.mark.parametrize("data", [[("a", 1)], "{}", None, 3, Point, Model])
 def test_other_signal_data_is_refused(data: Any) -> None:
-    with pytest.raises(
-        StarioError, match=f"^Cannot convert {type(data).__name__} to signal dict\n"
-    ) as caught:
+    with pytest.raises(StarioError, match=f"^Cannot convert {type(data).__name__} to signal dict\n") as caught:
         sse.signal_to_dict(data)
     assert caught.value.context == {"value_type": type(data).__name__, "value": repr(data)[:100]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import random
 from pathlib import Path
@@ -17,7 +18,8 @@ SEEDS = range(int(os.environ.get("STARIO_TRIO_SEEDS", "5")))
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run every test of this folder on a virtual clock."""
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        is_async = isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj)
+        if is_async and Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.trio(run=run_in_virtual_time))
 
 

@@ -39,6 +39,7 @@ class Stage:
         self.troubles: list[str] = []
         self.ends: dict[str, str] = {}
         self.nursery = nursery
+        self.outer = trio.CancelScope()
         self.start = trio.current_time()
         self.worker = Worker(
             0,
@@ -49,6 +50,11 @@ class Stage:
             on_phase=self._phase_came,
             on_trouble=self.troubles.append,
         )
+
+    async def run(self) -> None:
+        """Run the worker in a scope that a test may cancel from outside, without its clients."""
+        with self.outer:
+            await run_worker(self.worker)
 
     @property
     def now(self) -> float:
@@ -116,7 +122,7 @@ async def stage(*routes: tuple[str, Handler], **settings: Any) -> AsyncGenerator
         for path, handler in routes:
             for method in ("GET", "POST", "HEAD"):
                 it.app.handle(method, path, handler)
-        nursery.start_soon(run_worker, it.worker)
+        nursery.start_soon(it.run)
         await trio.testing.wait_all_tasks_blocked()
         yield it
         it.stop()

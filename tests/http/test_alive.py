@@ -1,0 +1,418 @@
+"""`w.alive()` in its three forms: what ends it, what passes through, and that the source is closed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pytest
+import trio
+
+from stario_trio.relay import Relay
+from tests.support.peer import FakePeer
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+pytestmark = pytest.mark.usefixtures("autojump_clock")
+
+
+class Items:
+    """A source: gives 0, 1, 2, ... one each second, or fewer, and counts how often it is closed."""
+
+    def __init__(self, *, last: int | None = None, fail: Exception | None = None) -> None:
+        self.last = last
+        self.fail = fail
+        self.given = 0
+        self.closed = 0
+
+    def __aiter__(self) -> AsyncIterator[int]:
+        raise NotImplementedError
+
+    async def next_item(self) -> int:
+        await trio.sleep(1)
+        if self.given == self.last:
+            if self.fail is not None:
+                raise self.fail
+            raise StopAsyncIteration
+        self.given += 1
+        return self.given - 1
+
+
+class Iterating(Items):
+    def __aiter__(self) -> AsyncIterator[int]:
+        return self
+
+    async def __anext__(self) -> int:
+        return await self.next_item()
+
+
+class WithAclose(Iterating):
+    async def aclose(self) -> None:
+        self.closed += 1
+        await trio.lowlevel.checkpoint()
+
+
+class WithBoth(WithAclose):
+    """As a Trio channel: both ways to close, and nothing happens by itself."""
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class WithClose(Iterating):
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Generating(Items):
+    async def __aiter__(self) -> AsyncIterator[int]:  # type: ignore[override, misc]
+        try:
+            while True:
+                try:
+                    item = await self.next_item()
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            self.closed += 1
+
+
+SourceType: TypeAlias = type[Items]
+SOURCES: Sequence[SourceType] = (WithAclose, WithBoth, WithClose, Generating)
+any_source = pytest.mark.parametrize("make", SOURCES)
+
+
+def leave(peer: FakePeer) -> None:
+    peer.leave()
+
+
+def shut_down(peer: FakePeer) -> None:
+    peer.shut_down()
+
+
+ENDINGS: Sequence[Callable[[FakePeer], None]] = (leave, shut_down)
+either_ending = pytest.mark.parametrize("ending", ENDINGS)
+
+
+async def later(seconds: float, what: Callable[[FakePeer], None], peer: FakePeer) -> None:
+    await trio.sleep(seconds)
+    what(peer)
+
+
+class Handler:
+    """Runs a body as a handler: what it opened with `at_end` is closed behind it."""
+
+    def __init__(self) -> None:
+        self.peer = FakePeer()
+        self.w = self.peer.writer()
+        self.rounds: list[object] = []
+        self.start = trio.current_time()
+
+    async def __aenter__(self) -> Handler:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.peer.handler_ends()
+        assert not self.peer.open_scopes
+
+    @property
+    def now(self) -> float:
+        return round(trio.current_time() - self.start, 6)
+
+
+# async with
+
+
+@pytest.mark.spec("AL-01", "SD-08")
+@either_ending
+async def test_a_block_is_cancelled_and_the_code_after_it_runs(ending: Callable[[FakePeer], None]) -> None:
+    async with Handler() as it, trio.open_nursery() as nursery:
+        nursery.start_soon(later, 2.5, ending, it.peer)
+        async with it.w.alive() as alive:
+            assert hasattr(alive, "__anext__")
+            await trio.sleep_forever()
+        assert it.now == 2.5
+        await trio.sleep(1)  # nothing is cancelled any more
+        it.w.text("bye")
+        assert it.peer.sent.endswith(b"bye")
+
+
+@pytest.mark.spec("AL-01")
+async def test_a_block_that_is_done_ends_by_itself() -> None:
+    async with Handler() as it:
+        async with it.w.alive():
+            await trio.sleep(1)
+        assert it.now == 1
+        it.peer.leave()
+        await trio.lowlevel.checkpoint()  # bug 43: nothing is left over of it
+
+
+@pytest.mark.spec("AL-01")
+async def test_a_block_lets_exceptions_through() -> None:
+    async with Handler() as it:
+        with pytest.raises(LookupError):
+            async with it.w.alive():
+                raise LookupError
+
+
+@pytest.mark.spec("AL-01")
+async def test_bug_42_an_outer_cancel_passes_through_a_block() -> None:
+    async with Handler() as it:
+        after = False
+        with trio.CancelScope() as outer:
+            async with it.w.alive():
+                outer.cancel()
+                await trio.sleep_forever()
+            after = True
+        assert outer.cancelled_caught
+        assert not after
+
+
+@pytest.mark.spec("AL-01")
+async def test_bug_42_a_timeout_around_a_block_passes_through() -> None:
+    async with Handler() as it:
+        with pytest.raises(trio.TooSlowError), trio.fail_after(3):
+            async with it.w.alive():
+                await trio.sleep_forever()
+        assert it.now == 3
+
+
+@pytest.mark.spec("AL-01")
+async def test_bug_42_a_timeout_in_a_block_is_the_blocks_own() -> None:
+    async with Handler() as it:
+        async with it.w.alive():
+            with trio.move_on_after(1) as timeout:
+                await trio.sleep_forever()
+            assert timeout.cancelled_caught
+            with pytest.raises(trio.TooSlowError), trio.fail_after(1):
+                await trio.sleep_forever()
+            it.rounds.append("went on")
+        assert (it.rounds, it.now) == (["went on"], 2)
+
+
+@pytest.mark.spec("AL-01")
+async def test_a_failing_sibling_passes_through_a_block() -> None:
+    async def fail() -> None:
+        await trio.sleep(1)
+        raise LookupError
+
+    async with Handler() as it:
+        with pytest.RaisesGroup(LookupError):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fail)
+                async with it.w.alive():
+                    await trio.sleep_forever()
+        with pytest.RaisesGroup(LookupError):
+            async with it.w.alive(), trio.open_nursery() as nursery:
+                nursery.start_soon(fail)
+                await trio.sleep_forever()
+
+
+@pytest.mark.spec("AL-01")
+async def test_an_error_beside_the_cancel_of_the_block_passes_through() -> None:
+    async def fail_when_cancelled() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise LookupError
+
+    async with Handler() as it:
+        source = WithAclose()
+        with pytest.RaisesGroup(LookupError):
+            async with it.w.alive(source), trio.open_nursery() as nursery:
+                nursery.start_soon(fail_when_cancelled)
+                await trio.testing.wait_all_tasks_blocked()
+                it.peer.leave()
+        assert source.closed == 1
+
+
+@pytest.mark.spec("AL-05")
+@either_ending
+async def test_bug_44_a_block_that_is_entered_too_late_ends_at_once(ending: Callable[[FakePeer], None]) -> None:
+    async with Handler() as it:
+        ending(it.peer)
+        async with it.w.alive():
+            it.rounds.append("until the first checkpoint")
+            await trio.lowlevel.checkpoint()
+            it.rounds.append("not reached")
+        assert it.rounds == ["until the first checkpoint"]
+
+
+# async for, with a source
+
+
+@pytest.mark.spec("AL-02")
+@any_source
+async def test_a_loop_gives_the_items_and_ends_with_the_source(make: SourceType) -> None:
+    async with Handler() as it:
+        source = make(last=3)
+        async for item in it.w.alive(source):
+            it.rounds.append(item)
+        assert it.rounds == [0, 1, 2]
+        assert source.closed == 1
+        assert it.now == 4
+    assert source.closed == 1
+
+
+@pytest.mark.spec("AL-02", "SD-08")
+@any_source
+@either_ending
+async def test_a_loop_that_waits_ends_at_once_and_the_code_after_it_runs(
+    make: SourceType, ending: Callable[[FakePeer], None]
+) -> None:
+    async with Handler() as it, trio.open_nursery() as nursery:
+        source = make()
+        nursery.start_soon(later, 2.5, ending, it.peer)
+        async for item in it.w.alive(source):
+            it.rounds.append(item)
+        assert (it.rounds, it.now) == ([0, 1], 2.5)
+        assert source.closed == 1
+        await trio.sleep(1)
+        it.w.remove("#bye")
+        assert it.peer.sent
+
+
+@pytest.mark.spec("AL-02")
+@any_source
+@either_ending
+async def test_bug_41_a_body_that_runs_finishes_its_round(
+    make: SourceType, ending: Callable[[FakePeer], None]
+) -> None:
+    async with Handler() as it, trio.open_nursery() as nursery:
+        source = make()
+        nursery.start_soon(later, 1.5, ending, it.peer)
+        async for item in it.w.alive(source):
+            await trio.sleep(10)
+            it.rounds.append(item)
+        assert (it.rounds, it.now) == ([0], 11)
+        assert (source.closed, source.given) == (1, 1)
+
+
+@pytest.mark.spec("AL-02")
+@any_source
+async def test_a_source_is_closed_after_break(make: SourceType) -> None:
+    source = make()
+    async with Handler() as it:
+        async for _ in it.w.alive(source):
+            break
+    assert source.closed == 1
+
+
+@pytest.mark.spec("AL-02")
+@any_source
+async def test_a_source_is_closed_after_an_exception_in_the_body(make: SourceType) -> None:
+    source = make()
+    with pytest.raises(LookupError):
+        async with Handler() as it:
+            async for _ in it.w.alive(source):
+                raise LookupError
+    assert source.closed == 1
+
+
+@pytest.mark.spec("AL-02")
+@any_source
+async def test_a_source_is_closed_after_return(make: SourceType) -> None:
+    source = make()
+
+    async def handler(it: Handler) -> None:
+        async for _ in it.w.alive(source):
+            return
+
+    async with Handler() as it:
+        await handler(it)
+    assert source.closed == 1
+
+
+@pytest.mark.spec("AL-02")
+@any_source
+@pytest.mark.parametrize("busy", [0, 10])
+async def test_a_source_is_closed_after_an_outer_cancel(make: SourceType, busy: int) -> None:
+    source = make()
+    async with Handler() as it:
+        with trio.move_on_after(1.5) as outer:
+            async for item in it.w.alive(source):
+                it.rounds.append(item)
+                await trio.sleep(busy)
+        assert outer.cancelled_caught
+        assert it.rounds == [0]
+    assert source.closed == 1
+
+
+@pytest.mark.spec("AL-02")
+@any_source
+async def test_an_error_of_the_source_comes_out_and_closes_it(make: SourceType) -> None:
+    async with Handler() as it:
+        source = make(last=1, fail=LookupError("source"))
+        with pytest.raises(LookupError, match="source"):
+            async for item in it.w.alive(source):
+                it.rounds.append(item)
+        assert (it.rounds, source.closed) == ([0], 1)
+
+
+@pytest.mark.spec("AL-02")
+@any_source
+async def test_a_source_that_was_never_asked_is_closed(make: SourceType) -> None:
+    source = make()
+    async with Handler() as it:
+        it.w.alive(source)
+    assert source.closed == (0 if make is Generating else 1)  # a generator that has not begun has nothing to close
+
+
+@pytest.mark.spec("AL-02")
+async def test_a_source_needs_no_way_to_be_closed() -> None:
+    async with Handler() as it:
+        async for item in it.w.alive(Iterating(last=2)):
+            it.rounds.append(item)
+        assert it.rounds == [0, 1]
+
+
+@pytest.mark.spec("AL-02")
+async def test_a_source_may_take_its_time_to_close() -> None:
+    closed: list[float] = []
+
+    async def source() -> AsyncIterator[int]:
+        try:
+            yield 0
+            await trio.sleep_forever()
+        finally:
+            await trio.sleep(5)
+            closed.append(it.now)
+
+    async with Handler() as it, trio.open_nursery() as nursery:
+        nursery.start_soon(later, 1, leave, it.peer)
+        items = source()
+        async for item in it.w.alive(items):
+            await trio.sleep(2)  # the peer leaves while the body runs
+            it.rounds.append(item)
+        assert (it.rounds, closed) == ([0], [7])
+
+
+@pytest.mark.spec("AL-02")
+async def test_a_loop_that_has_ended_stays_ended() -> None:
+    async with Handler() as it:
+        alive = it.w.alive(WithAclose(last=1))
+        assert [item async for item in alive] == [0]
+        for _ in range(2):
+            with pytest.raises(StopAsyncIteration):
+                await anext(alive)
+
+
+async def test_a_channel_is_closed_on_the_way_out() -> None:
+    send, receive = trio.open_memory_channel[int](1)
+    async with Handler() as it:
+        await send.send(7)
+        async for item in it.w.alive(receive):
+            it.rounds.append(item)
+            break
+    assert it.rounds == [7]
+    with pytest.raises(trio.BrokenResourceError):
+        send.send_nowait(8)
+
+
+async def test_a_subscription_is_closed_in_the_instant_it_is_left() -> None:
+    relay: Relay[int] = Relay()
+    async with Handler() as it:
+        async for item in it.w.alive(relay.subscribe("news")):
+            raise AssertionError(item) if False else LookupError if False else AssertionError(item)
+        assert it
