@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import pytest
 import trio
@@ -12,7 +12,7 @@ from stario_trio.relay import Relay
 from tests.support.peer import FakePeer
 
 if TYPE_CHECKING:
-    from trio.testing import MockClock
+    from stario_trio.http.alive import Alive
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
@@ -276,9 +276,7 @@ async def test_a_loop_that_waits_ends_at_once_and_the_code_after_it_runs(
 @pytest.mark.spec("AL-02")
 @any_source
 @either_ending
-async def test_bug_41_a_body_that_runs_finishes_its_round(
-    make: SourceType, ending: Callable[[FakePeer], None]
-) -> None:
+async def test_bug_41_a_body_that_runs_finishes_its_round(make: SourceType, ending: Callable[[FakePeer], None]) -> None:
     async with Handler() as it, trio.open_nursery() as nursery:
         source = make()
         nursery.start_soon(later, 1.5, ending, it.peer)
@@ -410,9 +408,186 @@ async def test_a_channel_is_closed_on_the_way_out() -> None:
         send.send_nowait(8)
 
 
+@pytest.mark.spec("AL-02")
 async def test_a_subscription_is_closed_in_the_instant_it_is_left() -> None:
     relay: Relay[int] = Relay()
     async with Handler() as it:
-        async for item in it.w.alive(relay.subscribe("news")):
-            raise AssertionError(item) if False else LookupError if False else AssertionError(item)
-        assert it
+        subscription = relay.subscribe("news")
+        relay.publish("news", 7)
+        alive = it.w.alive(subscription)
+        del subscription
+        async for subject, item in alive:
+            it.rounds.append((subject, item))
+            assert relay._subs == {"news": 1}
+            break
+        del alive
+        assert it.rounds == [("news", 7)]
+        assert relay._subs == {}  # the handler goes on, and receives nothing
+
+
+class ClosesItself(WithBoth):
+    """As a subscription: dropping it is enough."""
+
+    dropped: ClassVar[list[int]] = []
+
+    def __del__(self) -> None:
+        self.dropped.append(self.given)
+
+
+async def test_a_source_that_closes_itself_is_dropped_with_the_loop() -> None:
+    ClosesItself.dropped.clear()
+    async with Handler() as it:
+        async for _ in it.w.alive(ClosesItself()):
+            break
+        assert ClosesItself.dropped == [1]
+
+
+class ClosesAsync(Iterating):
+    """`close` is the asynchronous one here."""
+
+    async def close(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.closed += 1
+
+
+async def test_a_close_that_must_be_awaited_is_awaited() -> None:
+    async with Handler() as it:
+        source = ClosesAsync(last=1)
+        async for item in it.w.alive(source):
+            it.rounds.append(item)
+        assert (it.rounds, source.closed) == ([0], 1)
+
+
+# Both at once: async with around async for
+
+
+@pytest.mark.spec("AL-01", "AL-02")
+@any_source
+async def test_a_block_with_a_source_closes_it_at_its_end(make: SourceType) -> None:
+    async with Handler() as it:
+        source = make()
+        async with it.w.alive(source) as items:
+            async for item in items:
+                it.rounds.append(item)
+                break
+        assert (it.rounds, source.closed) == ([0], 1)
+
+
+@pytest.mark.spec("AL-01", "AL-02")
+@any_source
+@either_ending
+async def test_a_block_with_a_source_interrupts_the_body(make: SourceType, ending: Callable[[FakePeer], None]) -> None:
+    async with Handler() as it, trio.open_nursery() as nursery:
+        source = make()
+        nursery.start_soon(later, 1.5, ending, it.peer)
+        async with it.w.alive(source) as items:
+            async for item in items:
+                it.rounds.append(item)
+                await trio.sleep(10)
+        assert (it.rounds, it.now, source.closed) == ([0], 1.5, 1)
+
+
+async def test_bug_43_blocks_can_be_nested_and_follow_each_other() -> None:
+    async with Handler() as it, trio.open_nursery() as nursery:
+        nursery.start_soon(later, 1, leave, it.peer)
+        source = WithAclose()
+        async with it.w.alive():
+            async for _ in it.w.alive(source):
+                async with it.w.alive():
+                    await trio.sleep_forever()
+        assert (it.now, source.closed) == (1, 1)
+        async for _ in it.w.alive():
+            it.rounds.append("not reached")
+        assert it.rounds == []
+        await trio.sleep(1)
+
+
+# async for, without a source
+
+
+@pytest.mark.spec("AL-03")
+@either_ending
+async def test_a_loop_without_a_source_ends_between_rounds(ending: Callable[[FakePeer], None]) -> None:
+    async with Handler() as it, trio.open_nursery() as nursery:
+        nursery.start_soon(later, 2.5, ending, it.peer)
+        async for nothing in it.w.alive():
+            assert nothing is None
+            await trio.sleep(1)
+            it.rounds.append(it.now)
+        assert it.rounds == [1, 2, 3]
+        await trio.sleep(1)
+
+
+@pytest.mark.spec("AL-03")
+async def test_bug_44_a_body_without_a_wait_ends_too_and_lets_others_run() -> None:
+    async with Handler() as it, trio.open_nursery() as nursery:
+
+        async def leave_soon() -> None:
+            it.peer.leave()
+
+        nursery.start_soon(leave_soon)
+        async for _ in it.w.alive():
+            it.rounds.append(None)
+            assert len(it.rounds) < 1000
+        assert it.now == 0
+
+
+@pytest.mark.spec("AL-01", "AL-03")
+async def test_bug_42_a_timeout_around_a_loop_passes_through() -> None:
+    async with Handler() as it:
+        with pytest.raises(trio.TooSlowError), trio.fail_after(3):
+            async for _ in it.w.alive():
+                await trio.sleep(2)
+        with pytest.raises(trio.TooSlowError), trio.fail_after(3):
+            async for _ in it.w.alive(WithAclose()):
+                pass
+
+
+@pytest.mark.spec("AL-05")
+@either_ending
+@pytest.mark.parametrize("make", [None, *SOURCES])
+async def test_a_loop_that_is_begun_too_late_has_no_round(
+    make: SourceType | None, ending: Callable[[FakePeer], None]
+) -> None:
+    async with Handler() as it:
+        ending(it.peer)
+        source = make() if make is not None else None
+        alive: Alive[Any] = it.w.alive() if source is None else it.w.alive(source)
+        async for _ in alive:
+            it.rounds.append("not reached")
+        assert (it.rounds, it.now) == ([], 0)
+        if source is not None:
+            assert (source.given, source.closed) == (0, 0 if make is Generating else 1)
+
+
+# A slow reader
+
+
+@pytest.mark.spec("AL-04")
+@pytest.mark.parametrize("make", [None, WithAclose])
+async def test_a_round_begins_when_the_peer_has_taken_enough(make: SourceType | None) -> None:
+    async with Handler() as it, trio.open_nursery() as nursery:
+
+        def make_room(peer: FakePeer) -> None:
+            peer.room.set()
+
+        it.peer.room = trio.Event()
+        nursery.start_soon(later, 5, make_room, it.peer)
+        source = make() if make is not None else None
+        alive: Alive[Any] = it.w.alive() if source is None else it.w.alive(source)
+        async for _ in alive:
+            it.rounds.append(it.now)
+            break
+        assert it.rounds == [5 if source is None else 6]
+
+
+@pytest.mark.spec("AL-04")
+@either_ending
+async def test_a_peer_that_takes_nothing_does_not_hold_the_loop(ending: Callable[[FakePeer], None]) -> None:
+    async with Handler() as it, trio.open_nursery() as nursery:
+        it.peer.room = trio.Event()
+        nursery.start_soon(later, 5, ending, it.peer)
+        source = WithAclose()
+        async for _ in it.w.alive(source):
+            it.rounds.append("not reached")
+        assert (it.rounds, it.now, source.given, source.closed) == ([], 5, 0, 1)

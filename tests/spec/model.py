@@ -49,7 +49,7 @@ class Mix:
 
 
 # The fraction of each kind of time: see above. A connection's own times carry its number.
-STOP, GRACE, AGAIN, CANCEL, CLEANUP, SHIELD = 0.5, 0.0625, 0.25, 0.75, 0.03, 0.3
+STOP, GRACE, AGAIN, CANCEL, CLEANUP, SHIELD = 0.5, 0.06, 0.2, 0.75, 0.03, 0.3
 
 
 def own(number: int) -> float:

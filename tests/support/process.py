@@ -1,0 +1,82 @@
+"""Programs in processes of their own: started, listened to, and never left behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from tests.support.live import PATIENCE, Peer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+VICTIM = Path(__file__).with_name("victim.py")
+
+
+class Program:
+    """A running `victim.py`."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self.process = process
+        self.output = bytearray()
+        self.port = 0
+        self._searched = 0
+
+    async def _more(self) -> bool:
+        assert self.process.stdout is not None
+        data = await self.process.stdout.receive_some()
+        self.output += data
+        return bool(data)
+
+    async def says(self, line: str) -> str:
+        """Wait until it prints a line that begins so. Returns the rest of the line."""
+        start = f"{line}".encode()
+        while True:
+            for printed in self.output.splitlines(keepends=True):
+                if printed.startswith(start) and printed.endswith(b"\n"):
+                    return printed[len(start) :].decode().strip()
+            assert await self._more(), f"it ended before it said {line!r}:\n{self.output.decode()}"
+
+    async def ends(self) -> int:
+        """Wait for its end. Returns the exit code, or minus the signal it died of."""
+        while await self._more():
+            pass
+        return await self.process.wait()
+
+    async def report(self) -> dict[str, Any]:
+        return json.loads(await self.says("report "))
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    async def get(self, path: str) -> Peer:
+        """Connect and ask. The caller reads, or does not."""
+        peer = Peer(await trio.open_tcp_stream("127.0.0.1", self.port))
+        await peer.get(path)
+        return peer
+
+
+@asynccontextmanager
+async def program(*args: str, **popen: Any) -> AsyncGenerator[Program]:
+    """Start `victim.py`, wait until it listens, and kill it should it be left."""
+    with trio.fail_after(PATIENCE):
+        process = await trio.lowlevel.open_process(
+            [sys.executable, str(VICTIM), *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **popen
+        )
+        it = Program(process)
+        try:
+            it.port = int(await it.says("listening"))
+            yield it
+        finally:
+            if process.poll() is None:
+                process.kill()
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + PATIENCE):
+                await process.wait()
+            assert process.stdout is not None
+            await trio.aclose_forcefully(process.stdout)
