@@ -83,9 +83,10 @@ class ClientDisconnected(Exception):  # noqa: N818  (upstream's name)
 
 def sole_leaf(exc: BaseException) -> BaseException:
     """The exception inside groups of one, as nurseries make them; a group of several stays a group."""
-    while isinstance(exc, BaseExceptionGroup):
-        inside = cast("Sequence[BaseException]", exc.exceptions)
+    leaf = exc
+    while isinstance(leaf, BaseExceptionGroup):
+        inside = cast("Sequence[BaseException]", leaf.exceptions)
         if len(inside) > 1:
-            break
-        exc = inside[0]
-    return exc
+            return cast("BaseException", leaf)
+        leaf = inside[0]
+    return leaf

@@ -227,10 +227,10 @@ class _Mailbox(Generic[T]):
     __slots__ = ("closed", "dropped", "messages", "pattern", "reader")
 
     def __init__(self, pattern: str, maxsize: int) -> None:
-        self.pattern = pattern
+        self.pattern: str = pattern
         self.messages: deque[tuple[str, T]] = deque(maxlen=maxsize)
-        self.dropped = 0
-        self.closed = False
+        self.dropped: int = 0
+        self.closed: bool = False
         self.reader: Task | None = None  # the task that is parked until there is something to read
 
     def put(self, message: tuple[str, T]) -> None:
@@ -264,7 +264,7 @@ class _Hub(Generic[T]):
         # By pattern; the inner dict is a set that keeps the order of subscribing.
         self.mailboxes: dict[str, dict[_Mailbox[T], None]] = {}
         self.inbox: deque[tuple[tuple[str, ...], tuple[str, T]]] = deque()
-        self.inbox_size = max(INBOX_SIZE, table.maxsize)
+        self.inbox_size: int = max(INBOX_SIZE, table.maxsize)
         self.retired: deque[_Mailbox[T]] = deque()
         self.shed: Counter[tuple[str, ...]] = Counter()  # how many were dropped from the inbox, by patterns
 
@@ -352,9 +352,9 @@ class _Table(Generic[T]):
     """
 
     def __init__(self, maxsize: int) -> None:
-        self.maxsize = maxsize
+        self.maxsize: int = maxsize
         self.hubs: tuple[_Hub[T], ...] = ()
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
 
     def join(self, token: TrioToken, mailbox: _Mailbox[T]) -> _Hub[T]:
         """Register a mailbox in the current run, whose token this is."""

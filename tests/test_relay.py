@@ -88,9 +88,6 @@ def in_thread(fn: Callable[[], object]) -> None:
     results.get(timeout=PATIENCE).unwrap()
 
 
-# --- patterns ---
-
-
 @pytest.mark.parametrize(
     ("pattern", "receives", "ignores"),
     [
@@ -126,7 +123,7 @@ def test_patterns_match_as_specified(subject: str, pattern: str) -> None:
 @given(subjects)
 def test_patterns_come_once_and_in_order(subject: str) -> None:
     patterns = Relay._matching_patterns(subject)
-    assert len(set(patterns)) == len(patterns)  # BUG 57: a subject that ends in a star
+    assert len(set(patterns)) == len(patterns)  # also for a subject that ends in a star
     assert patterns[0] == subject
     assert "*" in patterns
     prefixes = [len(pattern) for pattern in patterns[1:] if pattern != "*"]
@@ -145,9 +142,6 @@ async def test_exact_first_then_the_longest_prefix_then_all() -> None:
     assert [held(subscription) for subscription in kept] == [[1], [1], [], [1], [1]]
 
 
-# --- one run ---
-
-
 async def test_messages_come_in_order_to_everyone() -> None:
     relay: Relay[int] = Relay()
     one, other = relay.subscribe("n"), relay.subscribe("n")
@@ -163,7 +157,7 @@ async def test_it_receives_from_subscribe_on_and_nothing_older() -> None:
     relay: Relay[int] = Relay()
     relay.publish("n", 0)
     subscription = relay.subscribe("n")
-    relay.publish("n", 1)  # BUG 58: before the first step of the iteration
+    relay.publish("n", 1)  # before the first step of the iteration
     assert await read(subscription, 1) == [1]
 
 
@@ -221,9 +215,6 @@ async def test_every_step_is_a_checkpoint() -> None:
         await expect_end(subscription)
 
 
-# --- overflow ---
-
-
 async def test_the_oldest_are_dropped_and_counted() -> None:
     relay: Relay[int] = Relay(maxsize=3)
     slow = relay.subscribe("n")
@@ -268,9 +259,6 @@ async def test_a_destructor_may_publish_while_a_message_is_dropped() -> None:
     await settle()
     assert subscription.dropped == 3
     assert await read(subscription, 1) == ["from the destructor"]
-
-
-# --- how it ends ---
 
 
 async def leave_by_break(relay: Relay[int]) -> None:
@@ -328,7 +316,7 @@ async def test_nothing_is_left_behind(leave: Callable[[Relay[int]], Awaitable[No
             await settle()
             assert relay._subs == {"n": 1}
             relay.publish("n", 1)
-    assert relay._subs == {}  # BUG 59: at once
+    assert relay._subs == {}  # at once, before any checkpoint
     await settle()
     assert relay._table.hubs == ()
 
@@ -443,9 +431,6 @@ async def test_a_run_may_come_back_after_its_last_subscription() -> None:
     assert await read(subscription, 1) == [1]
 
 
-# --- cancellation ---
-
-
 async def test_a_cancelled_wait_takes_no_message() -> None:
     relay: Relay[int] = Relay()
     async with relay.subscribe("n") as subscription:
@@ -501,9 +486,6 @@ async def test_a_cancel_and_a_message_in_the_same_step(cancel_first: bool) -> No
         assert got == ([] if cancel_first else [1])
 
 
-# --- misuse ---
-
-
 async def test_two_tasks_cannot_read_one() -> None:
     relay: Relay[int] = Relay()
     async with relay.subscribe("n") as subscription, trio.open_nursery() as nursery:
@@ -543,9 +525,6 @@ def test_outside_of_trio_it_cannot_be_read() -> None:
         subscription.__anext__().send(None)
 
 
-# --- made outside of a run ---
-
-
 @pytest.mark.parametrize("enter", [False, True])
 def test_made_outside_it_joins_the_run_that_reads_first(enter: bool) -> None:
     relay: Relay[int] = Relay()
@@ -577,9 +556,6 @@ def test_made_and_closed_outside() -> None:
         assert relay._table.hubs == ()
 
     trio.run(main)
-
-
-# --- across threads ---
 
 
 async def test_a_plain_thread_publishes() -> None:
@@ -802,9 +778,6 @@ async def test_closed_in_another_thread_while_it_joins() -> None:
     await expect_end(subscription)
     await settle()
     assert relay._table.hubs == ()
-
-
-# --- a run that does not take its turn ---
 
 
 async def test_the_inbox_is_bounded_and_what_it_drops_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:

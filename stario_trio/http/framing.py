@@ -60,10 +60,10 @@ class Framing:
         silent: bool = False,
         until_close: bool = False,
     ) -> None:
-        self.remaining = remaining
-        self.chunked = chunked
-        self.silent = silent
-        self.until_close = until_close
+        self.remaining: int | None = remaining
+        self.chunked: bool = chunked
+        self.silent: bool = silent
+        self.until_close: bool = until_close
 
     def piece(self, data: bytes) -> bytes:
         """The bytes that carry one piece of the body.

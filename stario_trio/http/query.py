@@ -57,15 +57,12 @@ class QueryParams:
         return len(self._data)
 
     def __eq__(self, other: object) -> bool:
-        """Equal to the same parameters, also as a dict: `{"one": "1", "two": ["1", "2"]}`."""
+        """Equal to the same parameters, also as a dict: `{"one": "1", "two": ["1", "2"]}`. Hence there is no hash."""
         if isinstance(other, QueryParams):
             return self._data == other._data
         if isinstance(other, dict):
             return other == {key: v[0] if len(v) == 1 else v for key, v in self._data.items()}
         return NotImplemented
-
-    # It compares by value and takes dicts as equals, so there is no hash that fits.
-    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"QueryParams({self._data!r})"

@@ -158,14 +158,14 @@ class Request:
         headers: Headers,
         body: BodyReader,
     ) -> None:
-        self.method = method
-        self.path = path
-        self.query_bytes = query_bytes
-        self.protocol_version = protocol_version
-        self.keep_alive = keep_alive
-        self.headers = headers
-        self.tail = ""
-        self.subhost = ""
+        self.method: str = method
+        self.path: str = path
+        self.query_bytes: bytes = query_bytes
+        self.protocol_version: str = protocol_version
+        self.keep_alive: bool = keep_alive
+        self.headers: Headers = headers
+        self.tail: str = ""
+        self.subhost: str = ""
         self._body = body
         self._host: str | None = None
         self._query: QueryParams | None = None

@@ -199,7 +199,7 @@ class MethodNotAllowed:
     __slots__ = ("allow",)
 
     def __init__(self, allow: str) -> None:
-        self.allow = allow
+        self.allow: str = allow
 
     async def __call__(self, _c: Context, w: Writer) -> None:
         """Answer with the methods there are (RFC 9110 section 15.5.6)."""

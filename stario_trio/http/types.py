@@ -34,9 +34,9 @@ class Context:
 
     # By hand: a dataclass with a default factory costs three times as much, for every request.
     def __init__(self, app: Stario, req: Request, span: Span, state: dict[str, Any] | None = None) -> None:
-        self.app = app
-        self.req = req
-        self.span = span
+        self.app: Stario = app
+        self.req: Request = req
+        self.span: Span = span
         self.state: dict[str, Any] = {} if state is None else state
 
     @property
@@ -81,7 +81,7 @@ class Context:
         return key in self.current
 
     # Without this, iteration would fall back to c[0], c[1], ... which never ends.
-    __iter__ = None
+    __iter__: None = None
 
     def __repr__(self) -> str:
         return f"Context(app={self.app!r}, req={self.req!r}, span={self.span!r}, state={self.state!r})"

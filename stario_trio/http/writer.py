@@ -65,7 +65,7 @@ class Writer:
         self._headers: Headers | None = None
         self._framing: Framing | None = None
         self._status: int | None = None
-        self.completed = False
+        self.completed: bool = False
         """Whether the response has ended, in full or by `abort`."""
 
     @property

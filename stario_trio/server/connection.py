@@ -77,18 +77,18 @@ class Connection:
     )
 
     def __init__(self, worker: Worker, transport: Transport) -> None:
-        self.worker = worker
-        self.transport = transport
-        self.outbox = Outbox(transport, worker.limits, worker.start, self._peer_lost)
-        self.state = State.NEW
+        self.worker: Worker = worker
+        self.transport: Transport = transport
+        self.outbox: Outbox = Outbox(transport, worker.limits, worker.start, self._peer_lost)
+        self.state: State = State.NEW
         self.exchange: Exchange | None = None
         """The request that is being answered, until the peer has taken the response."""
-        self.handling = False
+        self.handling: bool = False
         """Whether its handler still runs."""
-        self.deadline = trio.current_time() + worker.limits.keep_alive
-        self.expired = False
-        self.forced = False
-        self.closed = False
+        self.deadline: float = trio.current_time() + worker.limits.keep_alive
+        self.expired: bool = False
+        self.forced: bool = False
+        self.closed: bool = False
         self.task: trio.lowlevel.Task | None = None
         self._keep = True
         self._left = False

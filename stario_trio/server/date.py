@@ -16,7 +16,7 @@ class Date:
     __slots__ = ("line",)
 
     def __init__(self) -> None:
-        self.line = self._now()
+        self.line: bytes = self._now()
 
     @staticmethod
     def _now() -> bytes:

@@ -43,7 +43,7 @@ class Exchange:
         self._continue_due = head.expects_continue
         self._broken = False
         self._ends: AsyncExitStack | None = None
-        self.request = Request(
+        self.request: Request = Request(
             method=head.method,
             path=head.path,
             query_bytes=head.query,
@@ -52,7 +52,7 @@ class Exchange:
             headers=head.headers,
             body=BodyReader(self.receive),
         )
-        self.writer = Writer(self, method=head.method, version=head.version, keep_alive=head.keep_alive)
+        self.writer: Writer = Writer(self, method=head.method, version=head.version, keep_alive=head.keep_alive)
 
     async def run(self) -> None:
         """Let the application answer, and close what its handler left open.

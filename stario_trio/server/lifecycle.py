@@ -48,8 +48,8 @@ class Ring:
         self._phase = phase
         self._deadline = deadline
         self._scope = trio.CancelScope(deadline=deadline)
-        self.late = late
-        self.tag = tag
+        self.late: float = late
+        self.tag: str = tag
 
     def __enter__(self) -> Self:
         self._scope.__enter__()
@@ -110,10 +110,10 @@ class Lifecycle:
     """
 
     def __init__(self, on_phase: Callable[[Phase], None] | None = None) -> None:
-        self.phase = Phase.SERVING
-        self.why = ""
+        self.phase: Phase = Phase.SERVING
+        self.why: str = ""
         """The reason of the stop, in words: what the cancel reasons of all rings say."""
-        self.urgent = False
+        self.urgent: bool = False
         """Whether the stop leaves no grace (SD-16)."""
         #: Insertion ordered, so that two runs of one scenario end their rings in the same order.
         self.rings: dict[Ring, None] = {}

@@ -58,9 +58,9 @@ class Outbox:
         self._queue: deque[bytes | memoryview] = deque()
         self._flushing = False
         self._waiters = trio.lowlevel.ParkingLot()
-        self.unsent = 0
+        self.unsent: int = 0
         """Bytes the kernel has not taken yet."""
-        self.lost = False
+        self.lost: bool = False
         """Whether sending has failed for good; what is sent from now on is dropped."""
 
     def send(self, data: bytes) -> None:

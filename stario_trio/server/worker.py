@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
     from stario_trio.http.request import Request
     from stario_trio.http.writer import Writer
-    from stario_trio.server.config import Config
+    from stario_trio.server.config import Config, Limits
     from stario_trio.server.date import Date
     from stario_trio.server.listener import Listener
+    from stario_trio.server.peerwatch import PeerWatch
     from stario_trio.server.transport import Transport
 
 __all__ = ["Worker", "run_worker"]
@@ -56,15 +57,15 @@ class Worker:
         on_phase: Callable[[Worker, Phase], None],
         on_trouble: Callable[[str], None],
     ) -> None:
-        self.report = WorkerReport(number)
+        self.report: WorkerReport = WorkerReport(number)
         self.abandoned: list[Abandoned] = []
         self.handle_request = handle_request
         self.config = config
-        self.limits = config.limits
+        self.limits: Limits = config.limits
         self.date = date
-        self.lifecycle = Lifecycle(self._phase_came)
-        self.timers = Timers(min(self.limits.keep_alive, self.limits.header_timeout))
-        self.peers = peer_watch()
+        self.lifecycle: Lifecycle = Lifecycle(self._phase_came)
+        self.timers: Timers = Timers(min(self.limits.keep_alive, self.limits.header_timeout))
+        self.peers: PeerWatch = peer_watch()
         self.connections: dict[Connection, None] = {}
         self._listeners = listeners
         self._on_phase = on_phase

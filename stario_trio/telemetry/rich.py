@@ -57,7 +57,7 @@ class RichTracer:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console()
+        self.console: Console = console or Console()
         self._lively = (
             self.console.is_terminal and not self.console.is_dumb_terminal and self.console.encoding.startswith("utf")
         )

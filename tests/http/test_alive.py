@@ -12,9 +12,9 @@ from stario_trio.relay import Relay
 from tests.support.peer import FakePeer
 
 if TYPE_CHECKING:
-    from stario_trio.http.alive import Alive
+    from trio.testing import MockClock
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
+    from stario_trio.http.alive import Alive
 
 
 class Items:
@@ -126,7 +126,9 @@ class Handler:
 
 @pytest.mark.spec("AL-01", "SD-08")
 @either_ending
-async def test_a_block_is_cancelled_and_the_code_after_it_runs(ending: Callable[[FakePeer], None]) -> None:
+async def test_a_block_is_cancelled_and_the_code_after_it_runs(
+    ending: Callable[[FakePeer], None], autojump_clock: MockClock
+) -> None:
     async with Handler() as it, trio.open_nursery() as nursery:
         nursery.start_soon(later, 2.5, ending, it.peer)
         async with it.w.alive() as alive:
@@ -139,7 +141,7 @@ async def test_a_block_is_cancelled_and_the_code_after_it_runs(ending: Callable[
 
 
 @pytest.mark.spec("AL-01")
-async def test_a_block_that_is_done_ends_by_itself() -> None:
+async def test_a_block_that_is_done_ends_by_itself(autojump_clock: MockClock) -> None:
     async with Handler() as it:
         async with it.w.alive():
             await trio.sleep(1)
@@ -149,7 +151,7 @@ async def test_a_block_that_is_done_ends_by_itself() -> None:
 
 
 @pytest.mark.spec("AL-01")
-async def test_a_block_lets_exceptions_through() -> None:
+async def test_a_block_lets_exceptions_through(autojump_clock: MockClock) -> None:
     async with Handler() as it:
         with pytest.raises(LookupError):
             async with it.w.alive():
@@ -157,7 +159,7 @@ async def test_a_block_lets_exceptions_through() -> None:
 
 
 @pytest.mark.spec("AL-01")
-async def test_bug_42_an_outer_cancel_passes_through_a_block() -> None:
+async def test_bug_42_an_outer_cancel_passes_through_a_block(autojump_clock: MockClock) -> None:
     async with Handler() as it:
         after = False
         with trio.CancelScope() as outer:
@@ -170,7 +172,7 @@ async def test_bug_42_an_outer_cancel_passes_through_a_block() -> None:
 
 
 @pytest.mark.spec("AL-01")
-async def test_bug_42_a_timeout_around_a_block_passes_through() -> None:
+async def test_bug_42_a_timeout_around_a_block_passes_through(autojump_clock: MockClock) -> None:
     async with Handler() as it:
         with pytest.raises(trio.TooSlowError), trio.fail_after(3):
             async with it.w.alive():
@@ -179,7 +181,7 @@ async def test_bug_42_a_timeout_around_a_block_passes_through() -> None:
 
 
 @pytest.mark.spec("AL-01")
-async def test_bug_42_a_timeout_in_a_block_is_the_blocks_own() -> None:
+async def test_bug_42_a_timeout_in_a_block_is_the_blocks_own(autojump_clock: MockClock) -> None:
     async with Handler() as it:
         async with it.w.alive():
             with trio.move_on_after(1) as timeout:
@@ -192,7 +194,7 @@ async def test_bug_42_a_timeout_in_a_block_is_the_blocks_own() -> None:
 
 
 @pytest.mark.spec("AL-01")
-async def test_a_failing_sibling_passes_through_a_block() -> None:
+async def test_a_failing_sibling_passes_through_a_block(autojump_clock: MockClock) -> None:
     async def fail() -> None:
         await trio.sleep(1)
         raise LookupError
@@ -210,7 +212,7 @@ async def test_a_failing_sibling_passes_through_a_block() -> None:
 
 
 @pytest.mark.spec("AL-01")
-async def test_an_error_beside_the_cancel_of_the_block_passes_through() -> None:
+async def test_an_error_beside_the_cancel_of_the_block_passes_through(autojump_clock: MockClock) -> None:
     async def fail_when_cancelled() -> None:
         try:
             await trio.sleep_forever()
@@ -229,7 +231,9 @@ async def test_an_error_beside_the_cancel_of_the_block_passes_through() -> None:
 
 @pytest.mark.spec("AL-05")
 @either_ending
-async def test_bug_44_a_block_that_is_entered_too_late_ends_at_once(ending: Callable[[FakePeer], None]) -> None:
+async def test_bug_44_a_block_that_is_entered_too_late_ends_at_once(
+    ending: Callable[[FakePeer], None], autojump_clock: MockClock
+) -> None:
     async with Handler() as it:
         ending(it.peer)
         async with it.w.alive():
@@ -244,7 +248,7 @@ async def test_bug_44_a_block_that_is_entered_too_late_ends_at_once(ending: Call
 
 @pytest.mark.spec("AL-02")
 @any_source
-async def test_a_loop_gives_the_items_and_ends_with_the_source(make: SourceType) -> None:
+async def test_a_loop_gives_the_items_and_ends_with_the_source(make: SourceType, autojump_clock: MockClock) -> None:
     async with Handler() as it:
         source = make(last=3)
         async for item in it.w.alive(source):
@@ -259,7 +263,7 @@ async def test_a_loop_gives_the_items_and_ends_with_the_source(make: SourceType)
 @any_source
 @either_ending
 async def test_a_loop_that_waits_ends_at_once_and_the_code_after_it_runs(
-    make: SourceType, ending: Callable[[FakePeer], None]
+    make: SourceType, ending: Callable[[FakePeer], None], autojump_clock: MockClock
 ) -> None:
     async with Handler() as it, trio.open_nursery() as nursery:
         source = make()
@@ -276,7 +280,9 @@ async def test_a_loop_that_waits_ends_at_once_and_the_code_after_it_runs(
 @pytest.mark.spec("AL-02")
 @any_source
 @either_ending
-async def test_bug_41_a_body_that_runs_finishes_its_round(make: SourceType, ending: Callable[[FakePeer], None]) -> None:
+async def test_bug_41_a_body_that_runs_finishes_its_round(
+    make: SourceType, ending: Callable[[FakePeer], None], autojump_clock: MockClock
+) -> None:
     async with Handler() as it, trio.open_nursery() as nursery:
         source = make()
         nursery.start_soon(later, 1.5, ending, it.peer)
@@ -289,7 +295,7 @@ async def test_bug_41_a_body_that_runs_finishes_its_round(make: SourceType, endi
 
 @pytest.mark.spec("AL-02")
 @any_source
-async def test_a_source_is_closed_after_break(make: SourceType) -> None:
+async def test_a_source_is_closed_after_break(make: SourceType, autojump_clock: MockClock) -> None:
     source = make()
     async with Handler() as it:
         async for _ in it.w.alive(source):
@@ -299,7 +305,7 @@ async def test_a_source_is_closed_after_break(make: SourceType) -> None:
 
 @pytest.mark.spec("AL-02")
 @any_source
-async def test_a_source_is_closed_after_an_exception_in_the_body(make: SourceType) -> None:
+async def test_a_source_is_closed_after_an_exception_in_the_body(make: SourceType, autojump_clock: MockClock) -> None:
     source = make()
     with pytest.raises(LookupError):
         async with Handler() as it:
@@ -310,7 +316,7 @@ async def test_a_source_is_closed_after_an_exception_in_the_body(make: SourceTyp
 
 @pytest.mark.spec("AL-02")
 @any_source
-async def test_a_source_is_closed_after_return(make: SourceType) -> None:
+async def test_a_source_is_closed_after_return(make: SourceType, autojump_clock: MockClock) -> None:
     source = make()
 
     async def handler(it: Handler) -> None:
@@ -325,7 +331,7 @@ async def test_a_source_is_closed_after_return(make: SourceType) -> None:
 @pytest.mark.spec("AL-02")
 @any_source
 @pytest.mark.parametrize("busy", [0, 10])
-async def test_a_source_is_closed_after_an_outer_cancel(make: SourceType, busy: int) -> None:
+async def test_a_source_is_closed_after_an_outer_cancel(make: SourceType, busy: int, autojump_clock: MockClock) -> None:
     source = make()
     async with Handler() as it:
         with trio.move_on_after(1.5) as outer:
@@ -339,7 +345,7 @@ async def test_a_source_is_closed_after_an_outer_cancel(make: SourceType, busy: 
 
 @pytest.mark.spec("AL-02")
 @any_source
-async def test_an_error_of_the_source_comes_out_and_closes_it(make: SourceType) -> None:
+async def test_an_error_of_the_source_comes_out_and_closes_it(make: SourceType, autojump_clock: MockClock) -> None:
     async with Handler() as it:
         source = make(last=1, fail=LookupError("source"))
         with pytest.raises(LookupError, match="source"):
@@ -350,7 +356,7 @@ async def test_an_error_of_the_source_comes_out_and_closes_it(make: SourceType) 
 
 @pytest.mark.spec("AL-02")
 @any_source
-async def test_a_source_that_was_never_asked_is_closed(make: SourceType) -> None:
+async def test_a_source_that_was_never_asked_is_closed(make: SourceType, autojump_clock: MockClock) -> None:
     source = make()
     async with Handler() as it:
         it.w.alive(source)
@@ -358,7 +364,7 @@ async def test_a_source_that_was_never_asked_is_closed(make: SourceType) -> None
 
 
 @pytest.mark.spec("AL-02")
-async def test_a_source_needs_no_way_to_be_closed() -> None:
+async def test_a_source_needs_no_way_to_be_closed(autojump_clock: MockClock) -> None:
     async with Handler() as it:
         async for item in it.w.alive(Iterating(last=2)):
             it.rounds.append(item)
@@ -366,7 +372,7 @@ async def test_a_source_needs_no_way_to_be_closed() -> None:
 
 
 @pytest.mark.spec("AL-02")
-async def test_a_source_may_take_its_time_to_close() -> None:
+async def test_a_source_may_take_its_time_to_close(autojump_clock: MockClock) -> None:
     closed: list[float] = []
 
     async def source() -> AsyncIterator[int]:
@@ -387,7 +393,7 @@ async def test_a_source_may_take_its_time_to_close() -> None:
 
 
 @pytest.mark.spec("AL-02")
-async def test_a_loop_that_has_ended_stays_ended() -> None:
+async def test_a_loop_that_has_ended_stays_ended(autojump_clock: MockClock) -> None:
     async with Handler() as it:
         alive = it.w.alive(WithAclose(last=1))
         assert [item async for item in alive] == [0]
@@ -396,7 +402,7 @@ async def test_a_loop_that_has_ended_stays_ended() -> None:
                 await anext(alive)
 
 
-async def test_a_channel_is_closed_on_the_way_out() -> None:
+async def test_a_channel_is_closed_on_the_way_out(autojump_clock: MockClock) -> None:
     send, receive = trio.open_memory_channel[int](1)
     async with Handler() as it:
         await send.send(7)
@@ -409,7 +415,7 @@ async def test_a_channel_is_closed_on_the_way_out() -> None:
 
 
 @pytest.mark.spec("AL-02")
-async def test_a_subscription_is_closed_in_the_instant_it_is_left() -> None:
+async def test_a_subscription_is_closed_in_the_instant_it_is_left(autojump_clock: MockClock) -> None:
     relay: Relay[int] = Relay()
     async with Handler() as it:
         subscription = relay.subscribe("news")
@@ -434,7 +440,7 @@ class ClosesItself(WithBoth):
         self.dropped.append(self.given)
 
 
-async def test_a_source_that_closes_itself_is_dropped_with_the_loop() -> None:
+async def test_a_source_that_closes_itself_is_dropped_with_the_loop(autojump_clock: MockClock) -> None:
     ClosesItself.dropped.clear()
     async with Handler() as it:
         async for _ in it.w.alive(ClosesItself()):
@@ -450,7 +456,7 @@ class ClosesAsync(Iterating):
         self.closed += 1
 
 
-async def test_a_close_that_must_be_awaited_is_awaited() -> None:
+async def test_a_close_that_must_be_awaited_is_awaited(autojump_clock: MockClock) -> None:
     async with Handler() as it:
         source = ClosesAsync(last=1)
         async for item in it.w.alive(source):
@@ -463,7 +469,7 @@ async def test_a_close_that_must_be_awaited_is_awaited() -> None:
 
 @pytest.mark.spec("AL-01", "AL-02")
 @any_source
-async def test_a_block_with_a_source_closes_it_at_its_end(make: SourceType) -> None:
+async def test_a_block_with_a_source_closes_it_at_its_end(make: SourceType, autojump_clock: MockClock) -> None:
     async with Handler() as it:
         source = make()
         async with it.w.alive(source) as items:
@@ -476,7 +482,9 @@ async def test_a_block_with_a_source_closes_it_at_its_end(make: SourceType) -> N
 @pytest.mark.spec("AL-01", "AL-02")
 @any_source
 @either_ending
-async def test_a_block_with_a_source_interrupts_the_body(make: SourceType, ending: Callable[[FakePeer], None]) -> None:
+async def test_a_block_with_a_source_interrupts_the_body(
+    make: SourceType, ending: Callable[[FakePeer], None], autojump_clock: MockClock
+) -> None:
     async with Handler() as it, trio.open_nursery() as nursery:
         source = make()
         nursery.start_soon(later, 1.5, ending, it.peer)
@@ -487,7 +495,7 @@ async def test_a_block_with_a_source_interrupts_the_body(make: SourceType, endin
         assert (it.rounds, it.now, source.closed) == ([0], 1.5, 1)
 
 
-async def test_bug_43_blocks_can_be_nested_and_follow_each_other() -> None:
+async def test_bug_43_blocks_can_be_nested_and_follow_each_other(autojump_clock: MockClock) -> None:
     async with Handler() as it, trio.open_nursery() as nursery:
         nursery.start_soon(later, 1, leave, it.peer)
         source = WithAclose()
@@ -507,7 +515,9 @@ async def test_bug_43_blocks_can_be_nested_and_follow_each_other() -> None:
 
 @pytest.mark.spec("AL-03")
 @either_ending
-async def test_a_loop_without_a_source_ends_between_rounds(ending: Callable[[FakePeer], None]) -> None:
+async def test_a_loop_without_a_source_ends_between_rounds(
+    ending: Callable[[FakePeer], None], autojump_clock: MockClock
+) -> None:
     async with Handler() as it, trio.open_nursery() as nursery:
         nursery.start_soon(later, 2.5, ending, it.peer)
         async for nothing in it.w.alive():
@@ -519,7 +529,7 @@ async def test_a_loop_without_a_source_ends_between_rounds(ending: Callable[[Fak
 
 
 @pytest.mark.spec("AL-03")
-async def test_bug_44_a_body_without_a_wait_ends_too_and_lets_others_run() -> None:
+async def test_bug_44_a_body_without_a_wait_ends_too_and_lets_others_run(autojump_clock: MockClock) -> None:
     async with Handler() as it, trio.open_nursery() as nursery:
 
         async def leave_soon() -> None:
@@ -533,7 +543,7 @@ async def test_bug_44_a_body_without_a_wait_ends_too_and_lets_others_run() -> No
 
 
 @pytest.mark.spec("AL-01", "AL-03")
-async def test_bug_42_a_timeout_around_a_loop_passes_through() -> None:
+async def test_bug_42_a_timeout_around_a_loop_passes_through(autojump_clock: MockClock) -> None:
     async with Handler() as it:
         with pytest.raises(trio.TooSlowError), trio.fail_after(3):
             async for _ in it.w.alive():
@@ -547,7 +557,7 @@ async def test_bug_42_a_timeout_around_a_loop_passes_through() -> None:
 @either_ending
 @pytest.mark.parametrize("make", [None, *SOURCES])
 async def test_a_loop_that_is_begun_too_late_has_no_round(
-    make: SourceType | None, ending: Callable[[FakePeer], None]
+    make: SourceType | None, ending: Callable[[FakePeer], None], autojump_clock: MockClock
 ) -> None:
     async with Handler() as it:
         ending(it.peer)
@@ -565,7 +575,9 @@ async def test_a_loop_that_is_begun_too_late_has_no_round(
 
 @pytest.mark.spec("AL-04")
 @pytest.mark.parametrize("make", [None, WithAclose])
-async def test_a_round_begins_when_the_peer_has_taken_enough(make: SourceType | None) -> None:
+async def test_a_round_begins_when_the_peer_has_taken_enough(
+    make: SourceType | None, autojump_clock: MockClock
+) -> None:
     async with Handler() as it, trio.open_nursery() as nursery:
 
         def make_room(peer: FakePeer) -> None:
@@ -583,7 +595,9 @@ async def test_a_round_begins_when_the_peer_has_taken_enough(make: SourceType | 
 
 @pytest.mark.spec("AL-04")
 @either_ending
-async def test_a_peer_that_takes_nothing_does_not_hold_the_loop(ending: Callable[[FakePeer], None]) -> None:
+async def test_a_peer_that_takes_nothing_does_not_hold_the_loop(
+    ending: Callable[[FakePeer], None], autojump_clock: MockClock
+) -> None:
     async with Handler() as it, trio.open_nursery() as nursery:
         it.peer.room = trio.Event()
         nursery.start_soon(later, 5, ending, it.peer)

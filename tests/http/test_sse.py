@@ -21,8 +21,6 @@ from markupsafe import Markup
 from stario_trio.exceptions import StarioError
 from stario_trio.http import sse
 
-# --- two readers of a stream: what a browser dispatches, and what Datastar makes of it ---
-
 
 @dataclasses.dataclass
 class Event:
@@ -86,8 +84,6 @@ def same(ours: bytes, official: bytes | str) -> None:
         assert (a.name, a.last_id, a.retry) == (b.name, b.last_id, b.retry)
 
 
-# --- the golden cases of the official SDKs ---
-
 GOLDEN = os.environ.get("DATASTAR_GOLDEN")
 
 
@@ -134,8 +130,6 @@ def test_the_golden_cases() -> None:
         else:
             same(ours, expected)
 
-
-# --- the official Python SDK as the oracle ---
 
 #: No line break, no NUL, and none of the characters at which `str.splitlines` cuts besides (the SDK uses it).
 one_line = st.text(
@@ -235,9 +229,6 @@ def test_script_says_what_the_official_sdk_says(
     )
 
 
-# --- exact bytes ---
-
-
 def test_the_bytes_of_a_patch() -> None:
     event = sse.patch(
         Markup("<div>l1\nl2</div>"),
@@ -286,8 +277,6 @@ def test_the_bytes_of_script_remove_and_redirect() -> None:
         b"event: datastar-patch-elements\ndata: selector #x\ndata: mode remove\ndata: useViewTransition true\n\n"
     )
 
-
-# --- BUG 45, 46: no value writes lines of its own ---
 
 any_text = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\r\n\0: <>"))
 
@@ -359,9 +348,6 @@ def test_retry_is_checked(retry: Any) -> None:
 def test_remove_needs_a_selector() -> None:
     with pytest.raises(StarioError, match="needs a selector"):
         sse.remove("")
-
-
-# --- BUG 47: nothing ends the script element early ---
 
 
 class Scripts(HTMLParser):
@@ -440,9 +426,6 @@ def test_attribute_values_are_escaped(value: str) -> None:
 def test_attribute_names_are_checked(name: str) -> None:
     with pytest.raises(StarioError, match="Invalid attribute name"):
         sse.script("x", attributes={name: ""})
-
-
-# --- BUG 48 and the data of signals ---
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])

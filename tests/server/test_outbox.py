@@ -94,7 +94,13 @@ async def test_waiting_is_a_checkpoint_and_ends_at_its_mark(autojump_clock: obje
         async with trio.open_nursery() as waiters:
             for limit in (1, 50, 100, 101):
                 waiters.start_soon(wait, limit)
-            for taken, expected in ((0, [101]), (1, [101, 100]), (50, [101, 100, 50]), (48, None), (1, [101, 100, 50, 1])):
+            for taken, expected in (
+                (0, [101]),
+                (1, [101, 100]),
+                (50, [101, 100, 50]),
+                (48, None),
+                (1, [101, 100, 50, 1]),
+            ):
                 it.client.take(taken)
                 await trio.testing.wait_all_tasks_blocked()
                 assert expected is None or done == expected

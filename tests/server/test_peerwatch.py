@@ -7,6 +7,7 @@ import select
 import socket
 import struct
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -85,9 +86,7 @@ async def test_a_peer_that_leaves_is_noticed_once(
 
 
 @both
-async def test_a_peer_that_sends_has_not_left(
-    kind: type[PeerWatch], pair: tuple[socket.socket, socket.socket]
-) -> None:
+async def test_a_peer_that_sends_has_not_left(kind: type[PeerWatch], pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     watch = kind()
     calls: list[str] = []
@@ -152,7 +151,7 @@ async def test_many_peers_are_told_apart(kind: type[PeerWatch]) -> None:
     pairs = [socket.socketpair() for _ in range(50)]
     left: set[int] = set()
     async with running(watch):
-        ends = [watch.add(ours, lambda n=n: left.add(n)) for n, (ours, _) in enumerate(pairs)]
+        ends = [watch.add(ours, partial(left.add, n)) for n, (ours, _) in enumerate(pairs)]
         await trio.testing.wait_all_tasks_blocked()
         for n in range(0, 50, 3):
             pairs[n][1].close()

@@ -13,7 +13,6 @@ import pytest
 import trio
 
 from stario_trio import Server, StarioError
-from stario_trio.server import sockets
 from stario_trio.server.config import Config
 from stario_trio.server.sockets import SocketListener, bind
 from tests.support.live import PATIENCE, app_of, live, peer
@@ -132,7 +131,7 @@ async def test_a_name_with_an_ipv6_address_on_a_machine_without_ipv6(monkeypatch
         return real(family, *args, **more)
 
     monkeypatch.setattr(trio.socket, "getaddrinfo", both)
-    monkeypatch.setattr(sockets.socket, "socket", no_ipv6)
+    monkeypatch.setattr(socket, "socket", no_ipv6)
     listeners = await bind(Config(host="localhost", port=0))
     assert [listener.address[0] for listener in listeners] == ["127.0.0.1"]
     for listener in listeners:
@@ -143,7 +142,7 @@ async def test_only_ipv6_on_a_machine_without_it_is_an_error(monkeypatch: pytest
     def no_ipv6(*_args: Any) -> socket.socket:
         raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
 
-    monkeypatch.setattr(sockets.socket, "socket", no_ipv6)
+    monkeypatch.setattr(socket, "socket", no_ipv6)
     with pytest.raises(OSError, match=r"cannot listen on ::1:0: Address family") as info:
         await bind(Config(host="::1", port=0))
     assert info.value.errno == errno.EAFNOSUPPORT
@@ -225,7 +224,7 @@ async def test_the_mode_is_right_before_anybody_can_connect(path: str, monkeypat
             modes.append(stat.S_IMODE(os.stat(path).st_mode))
             super().listen(backlog)
 
-    monkeypatch.setattr(sockets.socket, "socket", Spy)
+    monkeypatch.setattr(socket, "socket", Spy)
     (listener,) = await bind(Config(unix_socket=path))
     listener.close()
     assert modes == [0o666]
@@ -332,9 +331,7 @@ async def test_the_file_is_gone_after_a_failure(path: str) -> None:
 
 @pytest.mark.spec("SK-05", "ST-02")
 @pytest.mark.parametrize("failing", ["chmod", "listen"])
-async def test_the_file_is_gone_after_a_failing_start(
-    path: str, failing: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_file_is_gone_after_a_failing_start(path: str, failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
@@ -358,10 +355,8 @@ async def test_another_servers_file_is_not_removed(path: str) -> None:
 
 
 @pytest.mark.spec("SK-05")
-async def test_the_file_goes_while_its_inode_cannot_be_another_file(
-    path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A new server that finds the path between our close and our removal would get our inode number, and lose its file."""
+async def test_the_file_goes_while_its_inode_cannot_be_another_file(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that starts between our close and our removal would get our inode number, and lose its file."""
     (listener,) = await bind(Config(unix_socket=path))
     still_open: list[bool] = []
     unlink = os.unlink

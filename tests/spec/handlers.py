@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import trio
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from stario_trio import Context, Handler, Writer
 
 
@@ -51,7 +53,7 @@ async def stream(c: Context, w: Writer) -> None:
     w.patch("bye", selector="#clock")
 
 
-async def ticks():
+async def ticks() -> AsyncGenerator[int]:
     n = 0
     while True:
         yield n

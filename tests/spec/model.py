@@ -121,9 +121,7 @@ def course(number: int, conn: Conn, stop: float) -> Course:
             shield = (conn.a or 0) + SHIELD + own(number)
             return Course(start, math.inf, [], handling=[(start, math.inf)], shield=shield)
         case "endless":
-            return Course(
-                start, math.inf, [], handling=[(start, math.inf)], partly=[(start, ["200 cut"])]
-            )
+            return Course(start, math.inf, [], handling=[(start, math.inf)], partly=[(start, ["200 cut"])])
         case "endless 1.0":
             return Course(
                 start, math.inf, [], handling=[(start, math.inf)], partly=[(start, ["200 close cut", "reset"])]

@@ -6,15 +6,14 @@ A mix that fails is printed as an expression: paste it into `REGRESSIONS`.
 from __future__ import annotations
 
 import os
-import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.spec.handlers import endless, hello
+from tests.spec.handlers import endless
 from tests.spec.model import AGAIN, CANCEL, CLEANUP, GRACE, SHIELD, STOP, Conn, Future, Kind, Mix, own, predict
 from tests.support.stage import Stage, request, stage
 
@@ -30,7 +29,7 @@ maybe_seconds = st.none() | seconds
 
 @st.composite
 def connections(draw: st.DrawFn) -> Conn:
-    kind: Kind = draw(st.sampled_from(Kind.__args__))
+    kind: Kind = draw(st.sampled_from(get_args(Kind)))
     at = draw(seconds)
     match kind:
         case "new" | "half" | "slow reader":
@@ -141,9 +140,7 @@ async def play(mix: Mix, result: Future) -> None:
     """Play the mix on a worker, and note what happens."""
     grace = mix.grace + GRACE if mix.grace else 0
     patient = {"keep_alive": 1e5, "header_timeout": 1e5, "write_timeout": 1e5}
-    async with stage(
-        ("/", handle), graceful_timeout=grace, cleanup_timeout=mix.cleanup + CLEANUP, limits=patient
-    ) as s:
+    async with stage(("/", handle), graceful_timeout=grace, cleanup_timeout=mix.cleanup + CLEANUP, limits=patient) as s:
         if mix.cancel is not None:
             s.outer.deadline = s.start + mix.cancel + CANCEL
         for number, conn in enumerate(mix.conns):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,10 +11,11 @@ import trio
 
 from stario_trio.server.phases import Phase
 from tests.spec.handlers import endless, hello, stream, swallows, takes
-from tests.support.answers import answers
 from tests.support.stage import request, stage
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from stario_trio import Context, Writer
 
 
@@ -180,7 +182,7 @@ async def test_alive_ends_with_the_drain_and_the_code_after_it_has_the_rest_of_t
         await trio.sleep(2)
         w.patch("bye")
 
-    async def ticks_forever():
+    async def ticks_forever() -> AsyncGenerator[None]:
         while True:
             yield
             await trio.sleep(0.7)
@@ -259,7 +261,11 @@ async def test_a_cut_response_never_looks_complete() -> None:
         s.follow("counted", s.get("/counted"))
         old = s.follow("until close", s.connect(request("/chunked", version="1.0")))
         await trio.sleep(1)
-    assert s.ends == {"chunked": "3.000 200 cut", "counted": "3.000 200 cut", "until close": "3.000 200 close cut, reset"}
+    assert s.ends == {
+        "chunked": "3.000 200 cut",
+        "counted": "3.000 200 cut",
+        "until close": "3.000 200 close cut, reset",
+    }
     assert not bytes(chunked.received).endswith(b"0\r\n\r\n")
     assert old.reset
     assert s.worker.report.force_closed == 3
@@ -317,7 +323,7 @@ async def test_tasks_the_server_did_not_start_are_never_touched() -> None:
             await trio.sleep(1)
         await trio.sleep(2)
         mine.cancel_scope.cancel()
-    assert [b - a for a, b in zip(rounds, rounds[1:], strict=False)] == [1.0] * (len(rounds) - 1)
+    assert [b - a for a, b in pairwise(rounds)] == [1.0] * (len(rounds) - 1)
     assert len(rounds) >= 5
 
 
@@ -464,7 +470,9 @@ async def test_the_linger_is_bounded_in_time_and_bytes() -> None:
 
 @pytest.mark.spec("SD-24")
 async def test_the_books_balance_for_a_mix() -> None:
-    async with stage(("/", hello), ("/slow", takes(2)), ("/never", swallows(1)), ("/s", stream), graceful_timeout=3) as s:
+    async with stage(
+        ("/", hello), ("/slow", takes(2)), ("/never", swallows(1)), ("/s", stream), graceful_timeout=3
+    ) as s:
         for n in range(3):
             s.follow(f"idle {n}", s.get("/"))
             s.follow(f"slow {n}", s.get("/slow"))

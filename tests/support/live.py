@@ -161,11 +161,11 @@ async def peer(server: Server, *, receive_buffer: int | None = None) -> AsyncGen
             sock = trio.socket.socket(socket.AF_UNIX)
         else:
             sock = trio.socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
-        if receive_buffer is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        await sock.connect(address)
         stream = trio.SocketStream(sock)
         try:
+            if receive_buffer is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            await sock.connect(address)
             yield Peer(stream)
         finally:
             await trio.aclose_forcefully(stream)

@@ -26,7 +26,7 @@ class Program:
         self.process = process
         self.output = bytearray()
         self.port = 0
-        self._searched = 0
+        self.peers: list[Peer] = []
 
     async def _more(self) -> bool:
         assert self.process.stdout is not None
@@ -50,14 +50,16 @@ class Program:
         return await self.process.wait()
 
     async def report(self) -> dict[str, Any]:
-        return json.loads(await self.says("report "))
+        report: dict[str, Any] = json.loads(await self.says("report "))
+        return report
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
     async def get(self, path: str) -> Peer:
-        """Connect and ask. The caller reads, or does not."""
+        """Connect and ask. The caller reads, or does not; what is left open is closed with the program."""
         peer = Peer(await trio.open_tcp_stream("127.0.0.1", self.port))
+        self.peers.append(peer)
         await peer.get(path)
         return peer
 
@@ -74,6 +76,8 @@ async def program(*args: str, **popen: Any) -> AsyncGenerator[Program]:
             it.port = int(await it.says("listening"))
             yield it
         finally:
+            for peer in it.peers:
+                await trio.aclose_forcefully(peer.stream)
             if process.poll() is None:
                 process.kill()
             with trio.CancelScope(shield=True, deadline=trio.current_time() + PATIENCE):

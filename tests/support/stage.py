@@ -28,9 +28,7 @@ class Stage:
     holds for each client that is followed when its connection ended, and with which answers.
     """
 
-    def __init__(
-        self, nursery: trio.Nursery, tracer: Callable[[str], Span] | None = None, **settings: Any
-    ) -> None:
+    def __init__(self, nursery: trio.Nursery, tracer: Callable[[str], Span] | None = None, **settings: Any) -> None:
         limits = Limits(**settings.pop("limits", {}))
         self.config = Config(limits=limits, **settings)
         self.app = Stario(tracer or NoopTracer())

@@ -7,16 +7,18 @@ import json
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 # A script's own folder comes first on the path, and this one must not hide anything.
 sys.path[0] = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from stario_trio import NoopTracer, Server, Stario
+from stario_trio import NoopTracer, Server, Stario  # noqa: E402  (found only now)
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from stario_trio import Context, Writer
 
 
@@ -38,7 +40,7 @@ async def stream(c: Context, w: Writer) -> None:
     w.end(b"bye")
 
 
-async def never():
+async def never() -> AsyncGenerator[None]:
     await trio.sleep_forever()
     yield None
 
@@ -68,30 +70,38 @@ async def die(c: Context, w: Writer) -> None:
     raise SystemExit(7)
 
 
+class Listening:
+    """What `run` tells when it listens. A nursery would do, but put every error into a group."""
+
+    def started(self, addresses: Any = None) -> None:
+        say("listening", addresses[0][1])
+
+
 async def main(settings: argparse.Namespace) -> None:
     app = Stario(NoopTracer())
     for handler in (hello, stream, stuck, stubborn, die):
         app.get(f"/{handler.__name__}", handler)
-    server = Server(
-        app, port=0, graceful_timeout=settings.graceful_timeout, cleanup_timeout=settings.cleanup_timeout
-    )
+    server = Server(app, port=0, graceful_timeout=settings.graceful_timeout, cleanup_timeout=settings.cleanup_timeout)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     try:
-        async with trio.open_nursery() as nursery:
-            [(_, port)] = await nursery.start(server.run)
-            say("listening", port)
+        await server.run(task_status=Listening())
     finally:
         after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
         (worker,) = server.report.workers
-        say("report", json.dumps({
-            "reason": server.report.reason,
-            "urgent": server.report.urgent,
-            "force_closed": worker.force_closed,
-            "cancelled": worker.handlers_cancelled,
-            "abandoned": worker.handlers_abandoned,
-            "balanced": worker.balanced,
-            "handlers_are_back": before == after,
-        }))
+        say(
+            "report",
+            json.dumps(
+                {
+                    "reason": server.report.reason,
+                    "urgent": server.report.urgent,
+                    "force_closed": worker.force_closed,
+                    "cancelled": worker.handlers_cancelled,
+                    "abandoned": worker.handlers_abandoned,
+                    "balanced": worker.balanced,
+                    "handlers_are_back": before == after,
+                }
+            ),
+        )
 
 
 if __name__ == "__main__":

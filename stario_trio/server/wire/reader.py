@@ -36,9 +36,9 @@ class RequestReader:
     """
 
     def __init__(self, limits: Limits) -> None:
-        self.eof = False
+        self.eof: bool = False
         """The peer has sent its last byte."""
-        self.body_done = True
+        self.body_done: bool = True
         """`next_body()` has returned `b""`, or the current request has no content; True before the first one."""
         self._limits = limits
         # The longest line with a target within its limit: if a line is longer, blame the target.
