@@ -62,7 +62,7 @@ class Alive(Generic[T]):
         try:
             return self._scope.__exit__(exc_type, exc, tb)
         finally:
-            await self._close_source()
+            await self._close_source()  # noqa: ASYNC102  (a source knows itself what its close may wait for)
 
     def __aiter__(self) -> Alive[T]:
         return self
@@ -82,7 +82,7 @@ class Alive(Generic[T]):
                         return cast("T", None)
                     return await self._items.__anext__()
         except BaseException:  # also the source's own StopAsyncIteration
-            await self._close_source()
+            await self._close_source()  # noqa: ASYNC102  (the same)
             raise
         await self._close_source()
         raise StopAsyncIteration

@@ -117,7 +117,7 @@ class Stario(Router):
                 w.end()
             except Exception as exc:  # noqa: BLE001  (told in the response and in the span)
                 await self._answer_failure(c, w, exc)
-        except BaseException as exc:  # noqa: BLE001  (goes on; also what comes out of an error handler)
+        except BaseException as exc:  # noqa: ASYNC103, BLE001  (goes on; also what comes out of an error handler)
             w.abort()
             _raise_all_but_errors(exc, span)
         finally:
@@ -160,7 +160,7 @@ class Stario(Router):
                 return True
         return False
 
-    async def serve(
+    async def serve(  # noqa: ASYNC128  (`Server.run` calls started)
         self,
         host: str = DEFAULT_HOST,
         port: int = DEFAULT_PORT,

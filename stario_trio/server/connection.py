@@ -236,7 +236,7 @@ class Connection:
         """
         self.transport.end_sending()
         unread = _LINGER_BYTES
-        with trio.move_on_after(_LINGER_SECONDS):
+        with trio.move_on_after(_LINGER_SECONDS):  # noqa: ASYNC912  (a loop without a wait has a bound of its own)
             while unread > 0:
                 try:
                     data = self.transport.recv(_READ_BYTES)

@@ -49,7 +49,7 @@ async def accept_loop(
     on_trouble: Callable[[str], None],
 ) -> None:
     """Accept until cancelled or closed; a failing accept makes a pause, and never an end (SK-07)."""
-    while True:
+    while True:  # noqa: ASYNC913  (each round waits for the listener)
         try:
             await listener.wait_acceptable()
             for _ in range(_BURST):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from trio import Cancelled
+import trio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ def error_text(exc: BaseException) -> str:
 
 def only_cancelled(exc: BaseException) -> bool:
     """Say whether `exc` is a Trio cancellation, or a group of nothing else."""
-    return all(isinstance(each, (Cancelled, BaseExceptionGroup)) for each in unfold(exc))
+    return all(isinstance(each, (trio.Cancelled, BaseExceptionGroup)) for each in unfold(exc))
 
 
 def unfold(exc: BaseException) -> Iterator[BaseException]:

@@ -496,18 +496,21 @@ async def test_a_block_with_a_source_interrupts_the_body(
 
 
 async def test_bug_43_blocks_can_be_nested_and_follow_each_other(autojump_clock: MockClock) -> None:
+    source = WithAclose()
     async with Handler() as it, trio.open_nursery() as nursery:
-        nursery.start_soon(later, 1, leave, it.peer)
-        source = WithAclose()
+        nursery.start_soon(later, 1.5, leave, it.peer)
         async with it.w.alive():
             async for _ in it.w.alive(source):
                 async with it.w.alive():
                     await trio.sleep_forever()
-        assert (it.now, source.closed) == (1, 1)
+                await trio.lowlevel.checkpoint()
+                it.rounds.append("not reached: the outer block has ended too")
+        assert it.now == 1.5
         async for _ in it.w.alive():
             it.rounds.append("not reached")
         assert it.rounds == []
         await trio.sleep(1)
+    assert source.closed == 1
 
 
 # async for, without a source

@@ -82,6 +82,27 @@ async def test_a_port_in_time_wait_can_be_bound_again() -> None:
         assert server.addresses == [("127.0.0.1", port)]
 
 
+async def test_where_so_reuseaddr_would_share_the_port_it_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows, two servers that both set it get the connections at random."""
+    set_before: list[tuple[object, ...]] = []
+
+    class Spy(socket.socket):
+        def setsockopt(self, *args: Any) -> None:
+            set_before.append(args)
+            super().setsockopt(*args)
+
+    monkeypatch.setattr(socket, "socket", Spy)
+    for name, expected in (("nt", False), ("posix", True)):
+        set_before.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "name", name)
+            listeners = await bind(Config(port=0))
+        for listener in listeners:
+            listener.close()
+        assert ((socket.SOL_SOCKET, socket.SO_REUSEADDR, 1) in set_before) is expected
+        assert not any(args[1] == getattr(socket, "SO_REUSEPORT", None) for args in set_before)
+
+
 async def test_port_0_is_told_as_the_real_one() -> None:
     async with live(("/", hello)) as server:
         [(host, port)] = server.addresses
