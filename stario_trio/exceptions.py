@@ -7,14 +7,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from stario_trio.http.writer import Writer
 
-__all__ = ["ClientDisconnected", "HttpException", "StarioError", "sole_leaf"]
+__all__ = ["ClientDisconnected", "HttpException", "StarioError", "sole_leaf", "without_groups"]
 
 #: The statuses whose `Location` a client follows (RFC 9110 section 15.4); 300, 304 to 306 are not among them.
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -90,3 +91,17 @@ def sole_leaf(exc: BaseException) -> BaseException:
             return cast("BaseException", leaf)
         leaf = inside[0]
     return leaf
+
+
+@contextmanager
+def without_groups() -> Generator[None]:
+    """Around a nursery whose failure has one cause: let it out as itself, with its own cause and context."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        leaf = sole_leaf(cast("BaseException", group))
+        context = leaf.__context__
+        try:
+            raise leaf
+        finally:
+            leaf.__context__ = context  # not the group it was in

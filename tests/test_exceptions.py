@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stario_trio.exceptions import ClientDisconnected, HttpException, StarioError, sole_leaf
+from stario_trio.exceptions import ClientDisconnected, HttpException, StarioError, sole_leaf, without_groups
 from tests.support.peer import FakePeer, Response
 
 
@@ -107,3 +107,33 @@ def test_a_group_of_several_stays_a_group() -> None:
     several = ExceptionGroup("b", [ValueError(), KeyError()])
     assert sole_leaf(several) is several
     assert sole_leaf(ExceptionGroup("a", [several])) is several
+
+
+# without_groups
+
+
+def test_a_group_of_one_comes_out_as_its_leaf_with_its_own_story() -> None:
+    error = ValueError()
+    error.__cause__ = KeyError("cause")
+    error.__context__ = KeyError("context")
+    with pytest.raises(ValueError) as info, without_groups():  # noqa: PT011
+        raise ExceptionGroup("a", [ExceptionGroup("b", [error])])
+    assert info.value is error
+    assert isinstance(error.__cause__, KeyError)
+    assert str(error.__context__) == "'context'"
+
+
+def test_a_group_of_several_comes_out_as_a_group() -> None:
+    several = ExceptionGroup("b", [ValueError(), KeyError()])
+    with pytest.raises(ExceptionGroup) as info, without_groups():
+        raise ExceptionGroup("a", [several])
+    assert info.value is several
+
+
+def test_without_a_group_nothing_changes() -> None:
+    error = ValueError()
+    with pytest.raises(ValueError) as info, without_groups():  # noqa: PT011
+        raise error
+    assert info.value is error
+    with without_groups():
+        pass

@@ -10,7 +10,7 @@ import inspect
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
     from types import TracebackType
 
     from stario_trio.http.peer import AliveScope, Peer
@@ -35,15 +35,17 @@ class Alive(Generic[T]):
 
     __slots__ = ("_ended", "_items", "_peer", "_scope")
 
-    def __init__(self, peer: Peer, source: AsyncIterable[T] | None) -> None:
+    def __init__(
+        self, peer: Peer, source: AsyncIterable[T] | None, at_end: Callable[[Callable[[], Awaitable[None]]], object]
+    ) -> None:
         self._peer = peer
         self._items: AsyncIterator[T] | None = None if source is None else source.__aiter__()
         self._scope: AliveScope | None = None
         self._ended = False
-        # One that closes itself does so when the last reference to it is gone: `at_end` must not hold another. (An
-        # async generator has `__del__` too, but it can only be closed by awaiting.)
+        # One that closes itself does so when the last reference to it is gone, so nobody must hold another. (An async
+        # generator has `__del__` too, but it can only be closed by awaiting.)
         if source is not None and not (hasattr(self._items, "close") and hasattr(self._items, "__del__")):
-            peer.at_end(self._close_source)
+            at_end(self.close_source)
 
     async def __aenter__(self) -> Alive[T]:
         """Open the block.
@@ -62,7 +64,7 @@ class Alive(Generic[T]):
         try:
             return self._scope.__exit__(exc_type, exc, tb)
         finally:
-            await self._close_source()  # noqa: ASYNC102  (a source knows itself what its close may wait for)
+            await self.close_source()  # noqa: ASYNC102  (a source knows itself what its close may wait for)
 
     def __aiter__(self) -> Alive[T]:
         return self
@@ -82,12 +84,13 @@ class Alive(Generic[T]):
                         return cast("T", None)
                     return await self._items.__anext__()
         except BaseException:  # also the source's own StopAsyncIteration
-            await self._close_source()  # noqa: ASYNC102  (the same)
+            await self.close_source()  # noqa: ASYNC102  (the same)
             raise
-        await self._close_source()
+        await self.close_source()
         raise StopAsyncIteration
 
-    async def _close_source(self) -> None:
+    async def close_source(self) -> None:
+        """End the loop, and close its source if nobody has."""
         self._ended = True
         items, self._items = self._items, None
         close = getattr(items, "aclose", None) or getattr(items, "close", None)

@@ -113,7 +113,11 @@ class Stario(Router):
         c = Context(self, req, span)
         try:
             try:
-                await self.dispatch(c, w)
+                try:
+                    await self.dispatch(c, w)
+                finally:
+                    if w.sources is not None:
+                        await w.sources.aclose()  # noqa: ASYNC102  (each knows itself what its close may wait for)
                 w.end()
             except Exception as exc:  # noqa: BLE001  (told in the response and in the span)
                 await self._answer_failure(c, w, exc)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from types import TracebackType
 
 __all__ = ["AliveScope", "Peer"]
@@ -67,10 +66,6 @@ class Peer(Protocol):
 
     def alive(self) -> AliveScope:
         """A block that ends when the peer leaves or the server stops."""
-        ...
-
-    def at_end(self, close: Callable[[], Awaitable[object]]) -> None:
-        """Await `close()` when the handler has ended, however it ends. Closing what is closed must be harmless."""
         ...
 
     async def receive(self) -> bytes:

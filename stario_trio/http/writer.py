@@ -7,6 +7,7 @@ them in order. Nothing here waits, except where a handler asks for it (`w.drain(
 from __future__ import annotations
 
 import json
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 from urllib.parse import quote
 
@@ -17,7 +18,7 @@ from stario_trio.http.headers import Headers, encode_value
 from stario_trio.http.html import HtmlElement, render
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Mapping
+    from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
     from datetime import datetime
 
     from stario_trio.http.framing import Framing
@@ -55,6 +56,7 @@ class Writer:
         "_status",
         "_version",
         "completed",
+        "sources",
     )
 
     def __init__(self, peer: Peer, *, method: str = "GET", version: str = "1.1", keep_alive: bool = True) -> None:
@@ -67,6 +69,8 @@ class Writer:
         self._status: int | None = None
         self.completed: bool = False
         """Whether the response has ended, in full or by `abort`."""
+        self.sources: AsyncExitStack | None = None
+        """What `alive` has opened, to be closed when the handler has ended."""
 
     @property
     def headers(self) -> Headers:
@@ -113,7 +117,12 @@ class Writer:
 
     def alive(self, source: AsyncIterable[Any] | None = None) -> Alive[Any]:
         """For as long as the peer is there and the server does not stop: see `Alive`."""
-        return Alive(self._peer, source)
+        return Alive(self._peer, source, self._when_handled)
+
+    def _when_handled(self, close: Callable[[], Awaitable[object]]) -> None:
+        if self.sources is None:
+            self.sources = AsyncExitStack()
+        self.sources.push_async_callback(close)
 
     async def drain(self) -> None:
         """Wait until the peer has taken enough of what was written (`Limits.high_water`). Always a checkpoint."""

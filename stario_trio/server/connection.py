@@ -156,6 +156,8 @@ class Connection:
         elif self.state is State.ACTIVE:
             self._enter(State.IDLE, worker.limits.keep_alive)
         await self.transport.wait_readable()
+        # Bytes and the end of the wait may come together. Then the end counts, before a handler begins in its scope.
+        await trio.lowlevel.checkpoint_if_cancelled()
         self.receive_into(reader)
 
     def receive_into(self, reader: RequestReader) -> None:

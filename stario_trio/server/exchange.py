@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import trio
@@ -15,8 +14,6 @@ from stario_trio.server.phases import Phase
 from stario_trio.server.wire import WireError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from stario_trio.server.connection import Connection
     from stario_trio.server.lifecycle import Ring
     from stario_trio.server.wire import Head, RequestReader
@@ -35,14 +32,13 @@ class Exchange:
         head: of the request.
     """
 
-    __slots__ = ("_broken", "_connection", "_continue_due", "_ends", "_reader", "request", "writer")
+    __slots__ = ("_broken", "_connection", "_continue_due", "_reader", "request", "writer")
 
     def __init__(self, connection: Connection, reader: RequestReader, head: Head) -> None:
         self._connection = connection
         self._reader = reader
         self._continue_due = head.expects_continue
         self._broken = False
-        self._ends: AsyncExitStack | None = None
         self.request: Request = Request(
             method=head.method,
             path=head.path,
@@ -55,16 +51,12 @@ class Exchange:
         self.writer: Writer = Writer(self, method=head.method, version=head.version, keep_alive=head.keep_alive)
 
     async def run(self) -> None:
-        """Let the application answer, and close what its handler left open.
+        """Let the application answer.
 
         Raises:
             trio.Cancelled: the handler's time is over.
         """
-        try:
-            await self._connection.worker.handle_request(self.request, self.writer)
-        finally:
-            if self._ends is not None:  # when cancelled, each is still closed as far as it goes without waiting
-                await self._ends.aclose()
+        await self._connection.worker.handle_request(self.request, self.writer)
 
     # The Peer
 
@@ -104,12 +96,6 @@ class Exchange:
     def alive(self) -> Ring:
         """See `Peer.alive`."""
         return self._connection.until_peer_leaves()
-
-    def at_end(self, close: Callable[[], Awaitable[object]]) -> None:
-        """See `Peer.at_end`."""
-        if self._ends is None:
-            self._ends = AsyncExitStack()
-        self._ends.push_async_callback(close)
 
     async def receive(self) -> bytes:
         """See `Peer.receive`."""

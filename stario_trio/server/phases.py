@@ -76,6 +76,12 @@ TRANSITIONS: Final[dict[tuple[Phase, Cause], Phase]] = {
     (_CANCELLING, Cause.HANDLERS_CANCELLED): _AWAITING,
     #
     (_AWAITING, Cause.HANDLERS_ENDED): _STOPPED,
+    # The script of the shutdown goes on to its end when an outer cancel, or a worker that dies, has overtaken it.
+    (_AWAITING, Cause.LISTENER_CLOSED): _AWAITING,
+    (_AWAITING, Cause.DRAINED): _AWAITING,
+    (_AWAITING, Cause.DEADLINE): _AWAITING,
+    (_AWAITING, Cause.SOCKETS_CLOSED): _AWAITING,
+    (_AWAITING, Cause.HANDLERS_CANCELLED): _AWAITING,
     (_AWAITING, Cause.STOP): _AWAITING,
     (_AWAITING, Cause.URGENT): _AWAITING,
     (_AWAITING, Cause.OUTER_CANCEL): _AWAITING,

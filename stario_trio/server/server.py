@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from stario_trio.exceptions import StarioError, sole_leaf
+from stario_trio.exceptions import StarioError, without_groups
 from stario_trio.server.config import DEFAULT_HOST, DEFAULT_PORT, Config, Limits
 from stario_trio.server.report import Report
 from stario_trio.server.supervisor import Supervisor
@@ -104,10 +104,8 @@ class Server:
         self._token = trio.lowlevel.current_trio_token()
         if self._stop_before_run is not None:
             self._supervisor.ask_to_stop(*self._stop_before_run)
-        try:
+        with without_groups():
             await self._supervisor.run(listening)
-        except BaseExceptionGroup as group:
-            raise sole_leaf(group) from group.__cause__
 
     def stop(self, *, now: bool = False) -> None:
         """Ask for a graceful stop, from any thread or signal handler; harmless before the start and after the end.
@@ -127,10 +125,8 @@ class Server:
         Ends when: the block is done and the server has stopped.
         Cancelled by: an exception in the block, or a failure of the server.
         """
-        try:
+        with without_groups():
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.run)
                 yield self
                 self.stop()
-        except BaseExceptionGroup as group:
-            raise sole_leaf(group) from group.__cause__

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from stario_trio.exceptions import sole_leaf
 from stario_trio.server.date import Date
 from stario_trio.server.phases import Phase
 from stario_trio.server.signals import stop_signals
@@ -46,6 +47,7 @@ class Supervisor:
         self._report = report
         self._workers: list[Worker] = []
         self._stop_asked: tuple[str, bool] | None = None
+        self._ended = False
         self._shutdown: Span | None = None
         self._steps: dict[int, Span] = {}
 
@@ -56,6 +58,8 @@ class Supervisor:
             why: who asks.
             now: leave out the grace (SD-16).
         """
+        if self._ended:
+            return
         if self._stop_asked is None:
             self._report.reason = why
         self._stop_asked = (why, now)
@@ -131,11 +135,9 @@ class Supervisor:
         life = worker.lifecycle
         now = trio.current_time()
         if self._shutdown is None:
-            self._report.reason = self._report.reason or life.why
             self._shutdown = span = start_span(self._app.tracer, "server.shutdown")
             span["server.graceful_timeout"] = self._config.graceful_timeout
             span["server.workers"] = self._config.workers
-            span["server.shutdown.reason"] = self._report.reason
         previous = Phase(phase - 1)
         if life.since(previous) < math.inf:
             worker.report.durations[previous] = now - life.since(previous)
@@ -150,9 +152,11 @@ class Supervisor:
         try:
             yield
         except BaseException as exc:
-            self._report.reason = self._report.reason or _reason(exc)
+            if self._stop_asked is None:
+                self._report.reason = _reason(sole_leaf(exc))
             raise
         finally:
+            self._ended = True
             if self._shutdown is not None:
                 for step in self._steps.values():
                     step.end()
@@ -164,6 +168,7 @@ class Supervisor:
                     self._shutdown[f"{worker}.connections_force_closed"] = books.force_closed
                     self._shutdown[f"{worker}.handler_tasks_cancelled"] = books.handlers_cancelled
                     self._shutdown[f"{worker}.handlers_abandoned"] = books.handlers_abandoned
+                self._shutdown["server.shutdown.reason"] = self._report.reason
                 self._shutdown["server.shutdown.urgent"] = self._report.urgent
                 for handler in self._report.abandoned:
                     self._shutdown("handler abandoned", {"route": handler.route, "stack": "\n".join(handler.stack)})

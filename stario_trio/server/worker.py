@@ -154,6 +154,8 @@ class Worker:
 
     def _take_what_has_come(self) -> None:
         """SD-02: nobody whom the kernel has let in is reset; what it has received of a request counts too."""
+        if self.lifecycle.phase is not Phase.STOP_ACCEPTING:
+            return  # overtaken by an outer cancel: nobody is served any more
         for listener in self._listeners:
             for transport in accept_now(listener, self.config.backlog, self._on_trouble):
                 self.admit(transport)
@@ -175,7 +177,8 @@ class Worker:
             connection.force_close()
 
     def _count_cancelled(self) -> None:
-        self.report.handlers_cancelled += sum(connection.handling for connection in self.connections)
+        if self.lifecycle.phase < Phase.CANCELLING:  # or they have been counted
+            self.report.handlers_cancelled += sum(connection.handling for connection in self.connections)
 
     def _report_abandoned(self) -> None:
         for connection in self.connections:
@@ -196,9 +199,8 @@ class Worker:
 
     def note_outer_cancel(self) -> None:
         """SD-17: every task is cancelled at once, and whichever runs first takes the books."""
-        if self.lifecycle.phase < Phase.CANCELLING:
-            self._count_cancelled()
-            self.lifecycle.advance(Cause.OUTER_CANCEL, "cancelled")
+        self._count_cancelled()
+        self.lifecycle.advance(Cause.OUTER_CANCEL, "cancelled")
 
     async def _wait_for_the_last(self) -> None:
         while self.connections:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import asynccontextmanager
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 import trio
@@ -10,13 +12,14 @@ import trio
 from stario_trio import NoopTracer, Stario
 from stario_trio.exceptions import ClientDisconnected, HttpException, StarioError
 from stario_trio.http.router import Router
+from stario_trio.server.config import Limits
 from stario_trio.server.server import Server
 from stario_trio.telemetry.core import Span
 from tests.support.peer import FakePeer, Response
-from tests.support.stage import stage
+from tests.support.stage import request, stage
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 
     from trio.testing import MockClock
 
@@ -37,7 +40,7 @@ class Spans:
 
     def notify(self, span: Span) -> None: ...
 
-    def __enter__(self) -> Spans:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None: ...
@@ -429,7 +432,10 @@ class Later:
         self.w = w
 
     def __await__(self) -> Generator[Any, Any, None]:
-        yield from trio.lowlevel.checkpoint().__await__()
+        yield from self._write().__await__()
+
+    async def _write(self) -> None:
+        await trio.lowlevel.checkpoint()
         self.w.text("awaited", 422)
 
 
@@ -662,7 +668,7 @@ async def test_errors_beside_a_cancel_are_told_and_end_here() -> None:
     assert it.is_cut()
     assert not it.peer.sent
     [errors] = it.exceptions
-    assert pytest.RaisesGroup(LookupError, allow_unwrapped=False, flatten_subgroups=True).matches(errors)
+    assert pytest.RaisesGroup(LookupError, flatten_subgroups=True).matches(errors)
 
 
 async def test_errors_beside_a_system_exit_are_told_and_end_here() -> None:
@@ -713,6 +719,94 @@ async def test_a_system_exit_out_of_an_error_handler_passes() -> None:
     with pytest.raises(SystemExit):
         await it.ask(raising(LookupError()))
     assert it.is_cut()
+
+
+# What `w.alive()` has opened
+
+
+class Source:
+    """Gives 0 for ever, and has something to say when it is closed."""
+
+    def __init__(self, on_close: Callable[[], object]) -> None:
+        self.on_close = on_close
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> int:
+        return 0
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.on_close()
+
+
+@pytest.mark.spec("AL-02")
+@pytest.mark.parametrize("failing", [False, True])
+async def test_sources_that_were_left_are_closed_before_the_response_ends(failing: bool) -> None:
+    async def handler(c: Context, w: Writer) -> None:
+        for name in ("first", "second"):
+            async for _ in w.alive(Source(lambda name=name: closed.append((name, w.completed)))):  # type: ignore[misc]
+                break
+        w.write(b"x")
+        if failing:
+            raise LookupError
+
+    closed: list[tuple[str, bool]] = []
+    it = await Exchange().ask(handler)
+    assert closed == [("second", False), ("first", False)]
+    assert it.is_cut() if failing else it.response.body == b"x"
+
+
+def fail() -> None:
+    raise LookupError("in aclose")
+
+
+@pytest.mark.parametrize("started", [False, True])
+async def test_a_source_that_fails_to_close_is_the_handlers_failure(started: bool) -> None:
+    async def handler(c: Context, w: Writer) -> None:
+        async for _ in w.alive(Source(fail)):
+            break
+        if started:
+            w.write(b"half")
+
+    it = await Exchange().ask(handler)
+    assert it.is_cut() if started else it.is_500()
+    assert it.span.error == "in aclose"
+
+
+async def test_a_source_that_fails_to_close_does_not_end_the_server(autojump_clock: MockClock) -> None:
+    async def handler(c: Context, w: Writer) -> None:
+        async for _ in w.alive(Source(fail)):
+            break
+
+    async with stage(("/", handler), ("/fine", hello)) as it:
+        for path, status in (("/", 500), ("/fine", 200)):
+            client = it.connect(request(path, "Connection: close"))
+            assert Response(await client.read_to_end()).status == status
+
+
+async def test_the_sources_of_a_cancelled_handler_are_closed_as_far_as_that_needs_no_waiting() -> None:
+    async def source() -> AsyncGenerator[int]:
+        try:
+            while True:
+                yield 0
+        finally:
+            closed.append("closed")
+
+    async def handler(c: Context, w: Writer) -> None:
+        async for _ in w.alive(source()):
+            scope.cancel()
+            await trio.sleep_forever()
+
+    closed: list[str] = []
+    it = Exchange()
+    with trio.CancelScope() as scope:
+        await it.ask(handler)
+    assert scope.cancelled_caught
+    assert closed == ["closed"]
+    assert it.is_cut()
+    assert it.span.ok
 
 
 # Hosts
@@ -804,22 +898,43 @@ def test_a_host_that_cannot_be_registered(pattern: str, message: str) -> None:
 # The door to the server
 
 
+def settings(server: Server) -> dict[str, object]:
+    return {field.name: getattr(server, field.name) for field in fields(server) if field.init}
+
+
 async def test_serve_passes_each_setting_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    configs: list[dict[str, object]] = []
+    served: list[Server] = []
 
     async def run(server: Server, *, task_status: object) -> None:
         assert task_status is status
-        configs.append(dict(server.config.items()))
+        served.append(server)
 
     monkeypatch.setattr(Server, "run", run)
+    app = Stario(NoopTracer())
+    limits = Limits(keep_alive=7)
     status: Any = object()
-    await Stario(NoopTracer()).serve("::1", 80, 2.5, 3, None, 7, cleanup_timeout=1.5, task_status=status)
-    await Stario(NoopTracer()).serve(unix_socket="/run/app.sock", task_status=status)
-    assert configs[0] == {
-        "host": "::1", "port": 80, "graceful_timeout": 2.5, "workers": 3, "unix_socket": None, "backlog": 7,
-        "cleanup_timeout": 1.5, "limits": configs[1]["limits"],
-    }  # fmt: skip
-    assert configs[1]["unix_socket"] == "/run/app.sock"
+    await app.serve("::1", 80, 2.5, 1, None, 7, cleanup_timeout=1.5, limits=limits, task_status=status)
+    await app.serve(unix_socket="/run/app.sock", task_status=status)
+    assert [settings(server) for server in served] == [
+        settings(Server(app, "::1", 80, graceful_timeout=2.5, backlog=7, cleanup_timeout=1.5, limits=limits)),
+        settings(Server(app, unix_socket="/run/app.sock")),
+    ]
+
+
+async def test_an_app_serves_around_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    @asynccontextmanager
+    async def running(server: Server) -> AsyncGenerator[None]:
+        states.append("running")
+        yield
+        states.append("stopped")
+
+    states: list[str] = []
+    monkeypatch.setattr(Server, "running", running)
+    app = Stario(NoopTracer())
+    async with app.serving("::1", 80, graceful_timeout=2.5) as server:
+        assert settings(server) == settings(Server(app, "::1", 80, graceful_timeout=2.5))
+        assert states == ["running"]
+    assert states == ["running", "stopped"]
 
 
 async def test_serve_refuses_a_bad_setting() -> None:
@@ -833,8 +948,6 @@ async def test_serve_refuses_a_bad_setting() -> None:
 @pytest.mark.spec("SD-11")
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 async def test_a_peer_can_tell_a_cut_response(version: str, autojump_clock: MockClock) -> None:
-    from tests.support.stage import request
-
     async with stage(("/", raising(LookupError(), lambda w: w.write(b"half")))) as it:
         client = it.connect(request("/", version=version))
         received = await client.read_to_end()

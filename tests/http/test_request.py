@@ -159,6 +159,11 @@ async def test_a_body_that_is_there_already_streams_in_one_piece(body: bytes) ->
     assert await req.body() == body
 
 
+async def test_a_body_that_is_not_there_streams_nothing() -> None:
+    assert await all_of(with_body().stream()) == []
+    assert await BodyReader.of(b"there").next_piece() == b""
+
+
 async def test_a_reader_can_accept_less_than_the_server() -> None:
     for reader in (BodyReader.of(b"12345"), BodyReader(FakePeer(b"123", b"45").receive)):
         assert await reader.read(max_size=5) == b"12345"
@@ -221,7 +226,9 @@ async def test_what_is_no_json_is_the_peers_fault(body: bytes, detail: str) -> N
 
 @given(st.binary(max_size=60))
 async def test_bug_29_no_body_makes_json_fail_in_another_way(body: bytes) -> None:
+    statuses: list[int] = []
     try:
         await whole(body).json()
     except HttpException as exc:
-        assert exc.status_code == 400
+        statuses.append(exc.status_code)
+    assert statuses in ([], [400])

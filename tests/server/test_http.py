@@ -275,7 +275,8 @@ BAD = {
     "both framings": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
     "too large a body": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10485761\r\n\r\n", 413),
     "too long a target": (b"GET /" + b"x" * 8192 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
-    "too large a head": (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 200_000 + b"\r\n\r\n", 431),
+    # Not more than the limit and what is drained before the close (SD-18): beyond that, a reset may overtake the answer.
+    "too large a head": (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", 431),
     "too many fields": (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 100 + b"\r\n", 431),
     "unknown coding": (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
     "connect": (b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", 501),
@@ -719,9 +720,6 @@ async def test_an_idle_connection_closes_silently_after_keep_alive(first: bytes,
         assert not client.reset
 
 
-@pytest.mark.xfail(
-    strict=True, reason="connection.py: an expired ring cancels the handler of the request it has just read"
-)
 async def test_a_request_in_the_last_moment_is_served_or_not_at_all(autojump_clock: object) -> None:
     """A handler that has started must not be cancelled because its connection was idle for too long before."""
     outcome: list[str] = []
@@ -795,7 +793,6 @@ async def test_an_http_exception_is_its_answer() -> None:
         assert (answer.status, answer.body) == (418, b"short and stout")
 
 
-@pytest.mark.xfail(strict=True, reason="exchange.py: an error of at_end() ends the worker")
 async def test_a_source_that_fails_when_closed_does_not_end_the_server() -> None:
     """It is closed after the handler, where no handler catches its error any more."""
 

@@ -111,10 +111,7 @@ async def test_nothing_is_accepted_before_every_address_is_bound(monkeypatch: py
     [
         "run",
         "start",
-        pytest.param(
-            "serving",
-            marks=pytest.mark.xfail(strict=True, reason="server.py: unwrapping a group replaces the cause"),
-        ),
+        "serving",
     ],
 )
 async def test_a_failing_start_is_its_own_error_and_leaves_nothing(door: str) -> None:
@@ -251,7 +248,6 @@ async def test_stop_from_another_thread() -> None:
 
 
 @pytest.mark.spec("SD-01")
-@pytest.mark.xfail(strict=True, reason="supervisor.py: ask_to_stop changes a complete report")
 async def test_stop_after_the_end_is_harmless() -> None:
     async with live() as server:
         pass
@@ -451,7 +447,6 @@ async def test_fifty_runs_leave_no_descriptor() -> None:
 @needs_proc
 @pytest.mark.spec("SD-21")
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-@pytest.mark.xfail(strict=True, reason="worker.py: close_down goes on in AWAITING (KeyError)")
 async def test_a_worker_that_dies_comes_out_as_itself(error: type[BaseException], tmp_path: Path) -> None:
     class Own(error):  # type: ignore[valid-type, misc]
         pass
@@ -531,7 +526,6 @@ async def test_leaving_the_block_is_a_graceful_stop() -> None:
 
 
 @pytest.mark.spec("SD-17")
-@pytest.mark.xfail(strict=True, reason="server.py: unwrapping a group replaces the cause")
 async def test_an_exception_in_the_block_comes_out_as_itself() -> None:
     cause = KeyError("why")
     with trio.fail_after(PATIENCE), pytest.raises(ZeroDivisionError) as info:

@@ -111,7 +111,6 @@ async def test_a_stuck_handler_has_only_the_grace() -> None:
 
 
 @pytest.mark.spec("SD-21")
-@pytest.mark.xfail(strict=True, reason="worker.py: close_down goes on in AWAITING (KeyError)")
 async def test_an_exit_in_a_handler_is_the_exit_of_the_program() -> None:
     async with program() as it:
         other = await it.get("/stuck")

@@ -12,10 +12,7 @@ from stario_trio.http.request import BodyReader, Request
 from stario_trio.http.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from types import TracebackType
-
-    from stario_trio.http.peer import Peer
 
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 
@@ -36,7 +33,7 @@ class FakeScope:
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> bool | None:
+    ) -> bool:
         self._peer.open_scopes.remove(self)
         return self._scope.__exit__(exc_type, exc, tb)
 
@@ -70,7 +67,6 @@ class FakePeer:
         self.shutting_down = False
         self.closing = False
         self.open_scopes: list[FakeScope] = []
-        self._ends: list[Callable[[], Awaitable[object]]] = []
 
     # What the test does
 
@@ -85,11 +81,6 @@ class FakePeer:
     def _end_scopes(self) -> None:
         for scope in self.open_scopes:
             scope.end()
-
-    async def handler_ends(self) -> None:
-        """What the server does when the handler has ended."""
-        while self._ends:
-            await self._ends.pop()()
 
     def writer(self, method: str = "GET", version: str = "1.1", *, keep_alive: bool = True) -> Writer:
         return Writer(self, method=method, version=version, keep_alive=keep_alive)
@@ -123,17 +114,9 @@ class FakePeer:
     def alive(self) -> FakeScope:
         return FakeScope(self)
 
-    def at_end(self, close: Callable[[], Awaitable[object]]) -> None:
-        self._ends.append(close)
-
     async def receive(self) -> bytes:
         await trio.lowlevel.checkpoint()
         return self.body.pop(0) if self.body else b""
-
-
-def as_peer(peer: FakePeer) -> Peer:
-    """What a type checker says to the claim that this is a `Peer`."""
-    return peer
 
 
 class Response:
@@ -144,7 +127,7 @@ class Response:
         rest: bytes behind the end.
     """
 
-    def __init__(self, sent: bytes, *, method: str = "GET", closed: bool = False) -> None:
+    def __init__(self, sent: bytes | bytearray, *, method: str = "GET", closed: bool = False) -> None:
         client = h11.Connection(h11.CLIENT)
         client.send(h11.Request(method=method, target="/", headers=[("Host", "test")]))
         client.send(h11.EndOfMessage())
