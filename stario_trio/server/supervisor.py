@@ -18,6 +18,7 @@ from stario_trio.server.phases import Phase
 from stario_trio.server.signals import stop_signals
 from stario_trio.server.sockets import bind
 from stario_trio.server.worker import Worker, run_worker
+from stario_trio.telemetry.failures import only_cancelled
 from stario_trio.telemetry.noop import start_span
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class Supervisor:
             yield
         except BaseException as exc:
             if self._stop_asked is None:
-                self._report.reason = _reason(sole_leaf(exc))
+                self._report.reason = "cancelled" if only_cancelled(exc) else repr(sole_leaf(exc))
             raise
         finally:
             self._ended = True
@@ -178,7 +179,3 @@ class Supervisor:
 def _close(listeners: list[SocketListener]) -> None:
     for listener in listeners:
         listener.close()
-
-
-def _reason(exc: BaseException) -> str:
-    return "cancelled" if isinstance(exc, trio.Cancelled) else repr(exc)
