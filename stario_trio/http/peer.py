@@ -23,11 +23,6 @@ class AliveScope(Protocol):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None, /
     ) -> bool: ...
 
-    @property
-    def cut(self) -> bool:
-        """Whether the body was stopped by this block (known after it)."""
-        ...
-
 
 class Peer(Protocol):
     """What a response and a request body need of their connection."""
@@ -52,8 +47,15 @@ class Peer(Protocol):
         """The whole Date field line."""
         ...
 
-    def send(self, data: bytes) -> None:
-        """Send bytes in order, without waiting; nothing once the peer is gone."""
+    def send(self, data: bytes, *, last: bool = False) -> None:
+        """Send bytes in order, without waiting; nothing once the peer is gone.
+
+        Args:
+            last: these bytes end the response, and are taken however many wait already.
+
+        Raises:
+            StarioError: too many bytes wait already.
+        """
         ...
 
     def abort(self) -> None:

@@ -299,7 +299,7 @@ class Writer:
             missing = self._framing.remaining
             self.abort()
             raise RuntimeError(f"Too little body: content-length promised {missing} more bytes than were written.")
-        self._peer.send(last)
+        self._peer.send(last, last=True)
         self.completed = True
 
     def abort(self) -> None:

@@ -275,6 +275,20 @@ class Connection:
         self.cut()
 
     @property
+    def route(self) -> str:
+        """Method and path of the request that is being answered."""
+        assert self.exchange is not None, "answering"
+        return f"{self.exchange.request.method} {self.exchange.request.path}"
+
+    def await_stack(self) -> list[str]:
+        """Where the connection's task waits: a line a frame, outermost first."""
+        assert self.task is not None, "running"
+        return [
+            f"{frame.f_code.co_filename}:{line} {frame.f_code.co_qualname}"
+            for frame, line in self.task.iter_await_frames()
+        ]
+
+    @property
     def idle(self) -> bool:
         """Whether no byte of a request is under way."""
         return self.state in (State.NEW, State.IDLE)

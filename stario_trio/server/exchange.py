@@ -80,9 +80,9 @@ class Exchange:
         """See `Peer.date`."""
         return self._connection.worker.date.line
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes, *, last: bool = False) -> None:
         """See `Peer.send`."""
-        self._connection.outbox.send(data)
+        self._connection.outbox.send(data, last=last)
 
     def abort(self) -> None:
         """See `Peer.abort`."""

@@ -8,6 +8,7 @@ body is done or the worker reaches that phase. All rings of the server are opene
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Self
 
 import trio
@@ -77,11 +78,6 @@ class Ring:
         """Whether the body has been told to end, by whichever cause."""
         return self._scope.cancel_called
 
-    @property
-    def cut(self) -> bool:
-        """Whether the body was stopped by this ring (known after the block)."""
-        return self._scope.cancelled_caught
-
     def move(self, phase: Phase, late: float = 0.0) -> None:
         """From now on, let `phase` end the body, `late` seconds after it comes; at once if it has come."""
         self._phase = phase
@@ -109,7 +105,7 @@ class Lifecycle:
         on_phase: told each new phase, after the rings of that phase were ended. Must not raise.
     """
 
-    def __init__(self, on_phase: Callable[[Phase], None] | None = None) -> None:
+    def __init__(self, on_phase: Callable[[Phase], None]) -> None:
         self.phase: Phase = Phase.SERVING
         self.why: str = ""
         """The reason of the stop, in words: what the cancel reasons of all rings say."""
@@ -124,6 +120,11 @@ class Lifecycle:
     def since(self, phase: Phase) -> float:
         """The Trio time at which `phase` was entered or passed; `math.inf` while it has not come."""
         return self._times.get(phase, math.inf)
+
+    def durations(self) -> dict[Phase, float]:
+        """Seconds spent in each phase of a stop that is over."""
+        phases = [phase for phase in Phase if phase in self._times]
+        return {phase: self._times[then] - self._times[phase] for phase, then in pairwise(phases)}
 
     def advance(self, cause: Cause, why: str = "") -> None:
         """Take the step that `TRANSITIONS` has for this cause, and end the rings whose phase it reaches.
@@ -147,8 +148,7 @@ class Lifecycle:
         for phase, event in self._events.items():
             if phase <= to:
                 event.set()
-        if self._on_phase is not None:
-            self._on_phase(to)
+        self._on_phase(to)
 
     async def wait_phase(self, phase: Phase) -> None:
         """Return when `phase` has come or is past."""

@@ -63,15 +63,18 @@ class Outbox:
         self.lost: bool = False
         """Whether sending has failed for good; what is sent from now on is dropped."""
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes, *, last: bool = False) -> None:
         """Send in order; what the kernel does not take now is kept and sent by a task.
+
+        Args:
+            last: taken however many bytes wait already, since nothing follows.
 
         Raises:
             StarioError: more than `max_unsent` bytes wait already. Nothing of `data` is kept.
         """
         if self.lost or not data:
             return
-        if self.unsent > self._limits.max_unsent:
+        if self.unsent > self._limits.max_unsent and not last:
             raise StarioError(
                 "The peer does not keep up with this response",
                 context={"unsent": self.unsent, "max_unsent": self._limits.max_unsent},
@@ -109,9 +112,13 @@ class Outbox:
         """
         try:
             while self._queue:
+                untaken = self._transport.untaken()
                 with trio.move_on_after(self._limits.write_timeout) as stall:
                     await self._transport.wait_writable()
                 if stall.cancelled_caught:
+                    # The kernel wants a good part of its buffer free before it says writable: megabytes, at times.
+                    if self._transport.untaken() < untaken:
+                        continue
                     self.lose(f"the peer took nothing for {self._limits.write_timeout:g} s")
                     self._transport.abort()
                     return

@@ -39,7 +39,7 @@ class WorkerReport:
     force_closed: int = 0
     """Closed by the server with a request under way."""
     handlers_cancelled: int = 0
-    handlers_abandoned: int = 0
+    abandoned: list[Abandoned] = field(default_factory=list["Abandoned"])
     durations: dict[Phase, float] = field(default_factory=dict[Phase, float])
     """Seconds spent in each phase of the stop."""
 
@@ -59,6 +59,10 @@ class Report:
     urgent: bool = False
     """Whether the stop was made without the rest of its grace."""
     workers: list[WorkerReport] = field(default_factory=list[WorkerReport])
-    abandoned: list[Abandoned] = field(default_factory=list[Abandoned])
     errors: list[str] = field(default_factory=list[str])
-    """What went wrong beside the requests, in words: pauses of the accept loop, a file that was not ours, ..."""
+    """What went wrong beside the requests, in words, such as a pause of the accept loop."""
+
+    @property
+    def abandoned(self) -> list[Abandoned]:
+        """The handlers that stayed, of all workers."""
+        return [handler for worker in self.workers for handler in worker.abandoned]

@@ -9,10 +9,15 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import sys
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 import trio
+
+if sys.platform == "linux":
+    from fcntl import ioctl
+    from termios import TIOCOUTQ
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +55,10 @@ class Transport(Protocol):
 
     def send(self, data: bytes | memoryview) -> int:
         """Give bytes to the kernel. Returns how many it took."""
+        ...
+
+    def untaken(self) -> int:
+        """Bytes the kernel has and the peer does not, where it can be told: fewer and fewer while a peer reads."""
         ...
 
     async def wait_readable(self) -> None:
@@ -107,6 +116,13 @@ class SocketTransport:
     def send(self, data: bytes | memoryview) -> int:
         """See `Transport.send`."""
         return self._sock.send(data)
+
+    def untaken(self) -> int:
+        """See `Transport.untaken`."""
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError, ValueError):  # it is closed
+                return int.from_bytes(ioctl(self._sock, TIOCOUTQ, bytes(4)), sys.byteorder)
+        return 0
 
     async def wait_readable(self) -> None:
         """See `Transport.wait_readable`."""

@@ -7,7 +7,7 @@ the accept loops and one task a connection.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -30,7 +30,23 @@ if TYPE_CHECKING:
     from stario_trio.server.peerwatch import PeerWatch
     from stario_trio.server.transport import Transport
 
-__all__ = ["Worker", "run_worker"]
+__all__ = ["Observer", "Worker", "run_worker"]
+
+
+class Observer(Protocol):
+    """Somebody who is told of the worker's fate. Its methods must not raise."""
+
+    def phase_came(self, worker: Worker, phase: Phase) -> None:
+        """The shutdown has reached a new phase; its rings are ended already."""
+        ...
+
+    def abandoned(self, handler: Abandoned) -> None:
+        """A handler is still there after its time for cleanup (SD-14)."""
+        ...
+
+    def trouble(self, words: str) -> None:
+        """Something hampers the worker, beside its requests."""
+        ...
 
 
 class Worker:
@@ -42,8 +58,7 @@ class Worker:
         handle_request: the application.
         config: the settings.
         date: the shared Date header.
-        on_phase: told each new phase of the shutdown.
-        on_trouble: told, in words, what hampers the worker.
+        observer: told what an operator may want to know.
     """
 
     def __init__(
@@ -54,11 +69,9 @@ class Worker:
         config: Config,
         date: Date,
         *,
-        on_phase: Callable[[Worker, Phase], None],
-        on_trouble: Callable[[str], None],
+        observer: Observer,
     ) -> None:
         self.report: WorkerReport = WorkerReport(number)
-        self.abandoned: list[Abandoned] = []
         self.handle_request = handle_request
         self.config = config
         self.limits: Limits = config.limits
@@ -68,8 +81,7 @@ class Worker:
         self.peers: PeerWatch = peer_watch()
         self.connections: dict[Connection, None] = {}
         self._listeners = listeners
-        self._on_phase = on_phase
-        self._on_trouble = on_trouble
+        self._observer = observer
         self._nursery: trio.Nursery | None = None
         self._stopping = False
         self._change = trio.lowlevel.ParkingLot()
@@ -82,7 +94,7 @@ class Worker:
         if not self._stopping:
             self._stopping = True
             self.report.connections_at_shutdown = len(self.connections)
-        self._on_phase(self, phase)
+        self._observer.phase_came(self, phase)
 
     async def run(self) -> None:
         """Serve until stopped.
@@ -97,6 +109,7 @@ class Worker:
         finally:
             self.lifecycle.advance(Cause.OUTER_CANCEL, "an error of the worker")  # too late after any other end
             self.lifecycle.advance(Cause.HANDLERS_ENDED)
+            self.report.durations = self.lifecycle.durations()
 
     async def _serve_connections(self) -> None:
         """Accept connections and hold their tasks.
@@ -118,7 +131,7 @@ class Worker:
         Cancelled by: STOP_ACCEPTING, an outer cancel.
         """
         with self.lifecycle.until(Phase.STOP_ACCEPTING, "accept"):
-            await accept_loop(listener, self.admit, self._wait_for_room, self._on_trouble)
+            await accept_loop(listener, self.admit, self._wait_for_room, self._observer.trouble)
 
     async def close_down(self) -> None:
         """The shutdown, one phase after the other.
@@ -157,7 +170,7 @@ class Worker:
         if self.lifecycle.phase is not Phase.STOP_ACCEPTING:
             return  # overtaken by an outer cancel: nobody is served any more
         for listener in self._listeners:
-            for transport in accept_now(listener, self.config.backlog, self._on_trouble):
+            for transport in accept_now(listener, self.config.backlog, self._observer.trouble):
                 self.admit(transport)
         for connection in self.connections:
             connection.note_arrived()
@@ -182,14 +195,10 @@ class Worker:
 
     def _report_abandoned(self) -> None:
         for connection in self.connections:
-            if connection.handling and connection.exchange is not None and connection.task is not None:
-                request = connection.exchange.request
-                stack = [
-                    f"{frame.f_code.co_filename}:{line} {frame.f_code.co_qualname}"
-                    for frame, line in connection.task.iter_await_frames()
-                ]
-                self.report.handlers_abandoned += 1
-                self.abandoned.append(Abandoned(self.report.id, f"{request.method} {request.path}", stack))
+            if connection.handling:
+                handler = Abandoned(self.report.id, connection.route, connection.await_stack())
+                self.report.abandoned.append(handler)
+                self._observer.abandoned(handler)
 
     def _release_at_once(self) -> None:
         """SD-17: the run is cancelled. Sockets close now, since a cancel alone wakes no shielded I/O."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -38,9 +39,11 @@ class Sender:
 
 @asynccontextmanager
 async def sender(*, window: float = float("inf"), **limits: float) -> AsyncGenerator[Sender]:
-    async with trio.open_nursery() as nursery:
-        yield Sender(nursery, Client(window=window), **limits)
-        nursery.cancel_scope.cancel()
+    # On a virtual clock a test that would wait for ever fails at once.
+    with trio.fail_after(1000):
+        async with trio.open_nursery() as nursery:
+            yield Sender(nursery, Client(window=window), **limits)
+            nursery.cancel_scope.cancel()
 
 
 async def test_what_the_kernel_takes_is_sent_at_once_and_needs_no_task() -> None:
@@ -235,3 +238,29 @@ async def test_a_real_peer_that_never_reads(autojump_clock: object) -> None:
             assert trio.current_time() - start == pytest.approx(30)
         assert lost == ["the peer took nothing for 30 s"]
         assert ours.fileno() == -1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how much the peer has taken")
+async def test_a_peer_that_reads_slowly_is_kept_though_the_kernel_wants_no_more(autojump_clock: object) -> None:
+    """A socket becomes writable only when a good part of its buffer is free; until then the peer may read for long."""
+    ours, theirs = socket.socketpair()
+    lost: list[float] = []
+    with ours, theirs:
+        async with trio.open_nursery() as nursery:
+            start = trio.current_time()
+            transport = SocketTransport(ours)
+            outbox = Outbox(
+                transport,
+                Limits(write_timeout=30),
+                nursery.start_soon,
+                lambda why: lost.append(trio.current_time() - start),
+            )
+            outbox.send(bytes(2_000_000))
+            unsent, untaken = outbox.unsent, transport.untaken()
+            await trio.sleep(29)
+            theirs.recv(50_000)
+            await trio.sleep(2)
+            assert not lost
+            assert outbox.unsent == unsent  # the kernel has taken nothing more
+            assert transport.untaken() < untaken
+        assert lost == [pytest.approx(60)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -142,3 +143,24 @@ async def test_a_closed_transport_says_so(ends: Ends) -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
         ours.send(b"x")
     ours.end_sending()
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_what_the_peer_has_not_taken(ends: Ends, platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if platform == "linux" and sys.platform != "linux":
+        pytest.skip("only Linux can tell")
+    monkeypatch.setattr(sys, "platform", platform)
+    ours, theirs = ends
+    assert ours.untaken() == 0
+    with pytest.raises(BlockingIOError):
+        while True:
+            ours.send(bytes(100_000))
+    full = ours.untaken()
+    assert (full > 0) is (platform == "linux")
+    theirs.close()
+
+
+async def test_of_a_closed_transport_nothing_is_untaken(ends: Ends) -> None:
+    ours, _theirs = ends
+    ours.close()
+    assert ours.untaken() == 0

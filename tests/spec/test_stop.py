@@ -11,7 +11,7 @@ import trio
 
 from stario_trio.server.phases import Phase
 from tests.spec.handlers import endless, hello, stream, swallows, takes
-from tests.support.stage import request, stage
+from tests.support.stage import Stage, request, stage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -334,7 +334,7 @@ async def test_cancelled_handlers_have_time_for_their_cleanup(cleanup: float) ->
         s.get("/")
         await trio.sleep(1)
     assert s.trace == stopped(1, force=3, end=3 + cleanup)
-    assert s.worker.abandoned == []
+    assert s.worker.report.abandoned == []
 
 
 @pytest.mark.spec("SD-14")
@@ -344,13 +344,14 @@ async def test_a_handler_that_stays_is_reported_with_its_route_and_stack() -> No
         await trio.sleep(1)
         s.stop()
         await trio.sleep(6.9)
-        assert s.worker.abandoned == []
+        assert s.worker.report.abandoned == []
         await trio.sleep(0.2)
-        (stuck,) = s.worker.abandoned
+        (stuck,) = s.worker.report.abandoned
     assert stuck.route == "GET /stuck"
     assert any("swallows" in frame for frame in stuck.stack)
-    assert s.worker.report.handlers_abandoned == 1
-    assert s.trace == stopped(1, force=3, end=103)  # in the caller's run it is waited for
+    expected = stopped(1, force=3, end=103)  # in the caller's run it is waited for
+    expected.insert(-1, "8.000 abandoned GET /stuck")
+    assert s.trace == expected
 
 
 @pytest.mark.spec("SD-16")
@@ -487,3 +488,14 @@ async def test_the_books_balance_for_a_mix() -> None:
     assert (books.closed_idle, books.finished, books.force_closed) == (6, 7, 3)
     assert books.handlers_cancelled == 3
     assert s.trace == stopped(1, force=4, end=5)
+
+
+@pytest.mark.spec("ST-05")
+async def test_a_stop_before_the_first_step_serves_nothing() -> None:
+    async with trio.open_nursery() as nursery:
+        s = Stage(nursery, graceful_timeout=5)
+        s.stop()
+        await trio.sleep(1)
+        nursery.start_soon(s.run)
+    assert s.listener.closed
+    assert [line.split()[1] for line in s.trace] == [phase.name for phase in Phase if phase > Phase.SERVING]

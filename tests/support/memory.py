@@ -133,6 +133,9 @@ class MemoryTransport:
         self._client.news()
         return taken
 
+    def untaken(self) -> int:
+        return 0
+
     async def wait_readable(self) -> None:
         await trio.lowlevel.checkpoint()
         while not (self._closed or self._client.arrived or self._client.closed):

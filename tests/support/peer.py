@@ -97,10 +97,10 @@ class FakePeer:
     def date(self) -> bytes:
         return f"date: {DATE}\r\n".encode()
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes, *, last: bool = False) -> None:
         assert isinstance(data, bytes)
         assert not self.aborted, "sent after the cut"
-        if self.full is not None:
+        if self.full is not None and not last:
             raise self.full
         self.sent += data
 

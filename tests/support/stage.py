@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from stario_trio import Handler, Span
+    from stario_trio.server.report import Abandoned
 
 
 class Stage:
@@ -45,8 +46,7 @@ class Stage:
             self.app.handle_request,
             self.config,
             Date(),
-            on_phase=self._phase_came,
-            on_trouble=self.troubles.append,
+            observer=self,
         )
 
     async def run(self) -> None:
@@ -66,8 +66,14 @@ class Stage:
     def log(self, what: str) -> None:
         self.trace.append(f"{self.now:.3f} {what}")
 
-    def _phase_came(self, worker: Worker, phase: Phase) -> None:
+    def phase_came(self, worker: Worker, phase: Phase) -> None:
         self.log(phase.name)
+
+    def abandoned(self, handler: Abandoned) -> None:
+        self.log(f"abandoned {handler.route}")
+
+    def trouble(self, words: str) -> None:
+        self.troubles.append(words)
 
     def connect(self, first: bytes = b"", *, window: float = float("inf")) -> Client:
         client = self.listener.connect(window=window)

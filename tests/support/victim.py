@@ -96,7 +96,7 @@ async def main(settings: argparse.Namespace) -> None:
                     "urgent": server.report.urgent,
                     "force_closed": worker.force_closed,
                     "cancelled": worker.handlers_cancelled,
-                    "abandoned": worker.handlers_abandoned,
+                    "abandoned": len(worker.abandoned),
                     "balanced": worker.balanced,
                     "handlers_are_back": before == after,
                 }
