@@ -24,8 +24,9 @@ async def test_the_tree_is_the_one_of_the_architecture() -> None:
     app = Stario(NoopTracer())
     app.get("/", handler)
     async with app.serving(port=0) as server:
-        [(host, port)] = server.addresses
-        client = await trio.open_tcp_stream(host, port)
+        [address] = server.addresses
+        assert not isinstance(address, str)
+        client = await trio.open_tcp_stream(*address)
         await client.send_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
         await inside.wait()
         await client.aclose()
