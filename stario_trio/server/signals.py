@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 __all__ = ["stop_signals"]
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
@@ -29,28 +31,52 @@ def stop_signals(ask_to_stop: Callable[[str, bool], None]) -> Generator[None]:
     Args:
         ask_to_stop: called in this Trio run with the signal's name, and whether it is the second one.
     """
-    token = trio.lowlevel.current_trio_token()
-    before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
-    received = 0
-
-    def caught(number: int, _frame: FrameType | None) -> None:
-        nonlocal received
-        received += 1
-        if received >= 2:
-            restore()  # the third one gets the handler that was there before
-        with contextlib.suppress(trio.RunFinishedError):
-            token.run_sync_soon(ask_to_stop, signal.Signals(number).name, received > 1)
-
-    def restore() -> None:
-        for number, handler in before.items():
-            if signal.getsignal(number) is caught:  # somebody who installed another one keeps it
-                signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
+    receiver = _Receiver(trio.lowlevel.current_trio_token(), ask_to_stop)
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(ValueError):  # not the main thread
-                before[number] = signal.getsignal(number)
-                signal.signal(number, caught)
+        receiver.install()
         yield
     finally:
-        restore()
+        receiver.restore()
+
+
+class _Receiver:
+    """The handler of both signals for one server."""
+
+    def __init__(self, token: trio.lowlevel.TrioToken, ask_to_stop: Callable[[str, bool], None]) -> None:
+        self._token = token
+        self._ask_to_stop = ask_to_stop
+        self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+        self._received = 0
+        self._restored = False
+
+    def install(self) -> None:
+        for number in _SIGNALS:
+            before = signal.getsignal(number)
+            with contextlib.suppress(ValueError):  # not the main thread
+                signal.signal(number, self)
+                self._before[number] = before
+
+    def restore(self) -> None:
+        self._restored = True
+        for number in self._before:
+            before = self._handler_before(number)
+            if signal.getsignal(number) is self:  # somebody who installed another one keeps it
+                signal.signal(number, signal.SIG_DFL if before is None else before)
+
+    def _handler_before(self, number: int) -> Callable[[int, FrameType | None], object] | int | None:
+        """The handler from before, without those of servers that have ended in the meantime."""
+        before = self._before[number]
+        while isinstance(before, _Receiver) and before._restored:
+            before = before._before[number]
+        return before
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self._received += 1
+        haste = self._received > 1
+        before = self._handler_before(number)
+        if haste:
+            self.restore()  # the third one gets the handler that was there before
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._ask_to_stop, signal.Signals(number).name, haste)
+        if isinstance(before, _Receiver):  # an earlier server in this process wants to know as well
+            before(number, frame)

@@ -67,6 +67,12 @@ class ServerSpans:
         about = {"server.worker": handler.worker, "route": handler.route, "stack": "\n".join(handler.stack)}
         self._shutdown.step("handler abandoned", about).end()
 
+    def trouble(self, words: str) -> None:
+        """`server.trouble`: at once, and failed."""
+        span = start_span(self._tracer, "server.trouble")
+        span.error = words
+        span.end()
+
     def stopped(self) -> None:
         """End `server.shutdown` with the books of every worker."""
         span, report = self._shutdown, self._report

@@ -129,7 +129,9 @@ class Supervisor:
 
     def trouble(self, words: str) -> None:
         """See `Observer.trouble`."""
-        self._report.errors.append(words)
+        if words not in self._report.errors:  # a shortage repeats itself ten times a second
+            self._report.errors.append(words)
+            self._spans.trouble(words)
 
 
 def _close(listeners: list[SocketListener]) -> None:

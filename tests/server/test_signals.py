@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -265,3 +267,40 @@ def test_a_signal_after_the_end_of_the_run_is_harmless(handlers: list[int]) -> N
     (caught,) = kept
     assert callable(caught)
     caught(signal.SIGTERM, None)
+
+
+TWO_SERVERS = """
+import signal, sys, trio, trio.testing
+from stario_trio import NoopTracer, Server, Stario
+
+async def main(order):
+    servers = {name: Server(Stario(NoopTracer()), port=0) for name in ("older", "newer")}
+    async with trio.open_nursery() as older, trio.open_nursery() as newer:
+        await older.start(servers["older"].run)
+        await newer.start(servers["newer"].run)
+        if order == "older first":
+            servers["older"].stop()
+            await trio.testing.wait_all_tasks_blocked()
+        print("ready", flush=True)
+    print({name: server.report.reason for name, server in servers.items()}, flush=True)
+    signal.raise_signal(signal.SIGINT)
+
+try:
+    trio.run(main, sys.argv[1])
+except KeyboardInterrupt:
+    print("interrupt", flush=True)
+"""
+
+
+@pytest.mark.spec("SD-16", "SD-20")
+@pytest.mark.parametrize(("order", "older"), [("together", "SIGTERM"), ("older first", "stop()")])
+def test_two_servers_in_one_run_share_the_signals(order: str, older: str) -> None:
+    with subprocess.Popen([sys.executable, "-c", TWO_SERVERS, order], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(signal.SIGTERM)
+            rest, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert rest.splitlines() == [str({"older": older, "newer": "SIGTERM"}), "interrupt"]

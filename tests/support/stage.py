@@ -121,15 +121,17 @@ async def stage(*routes: tuple[str, Handler], **settings: Any) -> AsyncGenerator
     Ends when: the block is done and the worker has stopped.
     Cancelled by: an exception in the block.
     """
-    async with trio.open_nursery() as nursery:
-        it = Stage(nursery, **settings)
-        for path, handler in routes:
-            for method in ("GET", "POST", "HEAD"):
-                it.app.handle(method, path, handler)
-        nursery.start_soon(it.run)
-        await trio.testing.wait_all_tasks_blocked()
-        yield it
-        it.stop()
+    # Virtual seconds: who waits for ever fails at once.
+    with trio.fail_after(1_000_000):
+        async with trio.open_nursery() as nursery:
+            it = Stage(nursery, **settings)
+            for path, handler in routes:
+                for method in ("GET", "POST", "HEAD"):
+                    it.app.handle(method, path, handler)
+            nursery.start_soon(it.run)
+            await trio.testing.wait_all_tasks_blocked()
+            yield it
+            it.stop()
     assert it.phase is Phase.STOPPED
     assert it.worker.report.balanced, it.worker.report
     assert not it.worker.connections
