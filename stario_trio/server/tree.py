@@ -22,20 +22,12 @@ def task_tree(root: trio.lowlevel.Task | None = None) -> str:
     Args:
         root: where to begin; by default the main task of this Trio run.
     """
-    if root is None:
-        root = trio.lowlevel.current_root_task()
-        assert root is not None, "in a Trio run"
-        root = _main_task(root)
-    return "\n".join([root.name, *_below(root)])
-
-
-def _main_task(root: trio.lowlevel.Task) -> trio.lowlevel.Task:
-    """The task that `trio.run` was called with; its siblings are Trio's own system tasks."""
-    for nursery in root.child_nurseries:
-        for task in nursery.child_tasks:
-            if not task.name.startswith("<"):
-                return task
-    return root
+    top = trio.lowlevel.current_root_task() if root is None else root
+    assert top is not None, "in a Trio run"
+    if root is None:  # beside the main task, Trio has tasks of its own, in angle brackets
+        siblings = [task for nursery in top.child_nurseries for task in nursery.child_tasks]
+        top = next(task for task in siblings if not task.name.startswith("<"))
+    return "\n".join([top.name, *_below(top)])
 
 
 def _below(task: trio.lowlevel.Task) -> list[str]:

@@ -194,11 +194,10 @@ class Worker:
             self.report.handlers_cancelled += sum(connection.handling for connection in self.connections)
 
     def _report_abandoned(self) -> None:
-        for connection in self.connections:
-            if connection.handling:
-                handler = Abandoned(self.report.id, connection.route, connection.await_stack())
-                self.report.abandoned.append(handler)
-                self._observer.abandoned(handler)
+        for connection in [each for each in self.connections if each.handling]:
+            handler = Abandoned(self.report.id, connection.route, connection.await_stack())
+            self.report.abandoned.append(handler)
+            self._observer.abandoned(handler)
 
     def _release_at_once(self) -> None:
         """SD-17: the run is cancelled. Sockets close now, since a cancel alone wakes no shielded I/O."""

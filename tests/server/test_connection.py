@@ -134,3 +134,23 @@ async def test_a_handler_that_swallows_an_outer_cancel_is_in_the_books(autojump_
     assert s.ends == {"it": "1.000 nothing"}
     assert s.trace == ["1.000 AWAITING", "3.000 STOPPED"]
     assert (s.worker.report.force_closed, s.worker.report.handlers_cancelled) == (1, 1)
+
+
+async def test_a_window_that_ends_between_two_pieces(autojump_clock: MockClock) -> None:
+    """What waits is sent piece by piece, and the first one that does not fit ends the round."""
+
+    async def two(c: Context, w: Writer) -> None:
+        w.headers.set("content-length", "1000")
+        w.write(b"a" * 500)
+        w.write(b"b" * 500)
+
+    async with stage(("/", two)) as s:
+        client = s.follow("it", s.get("/", window=0))
+        await trio.testing.wait_all_tasks_blocked()
+        (connection,) = s.worker.connections
+        client.take(connection.outbox.unsent - 500)
+        await trio.testing.wait_all_tasks_blocked()
+        assert bytes(client.received).endswith(b"a" * 500)
+        client.take(500)
+        await trio.sleep(1)
+    assert s.ends == {"it": "1.000 200"}

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -15,6 +15,7 @@ import trio
 from stario_trio import NoopTracer, Server, Span, Stario, StarioError
 from stario_trio.server.phases import Phase
 from tests.support.live import PATIENCE, app_of, live, peer
+from tests.support.recorder import Recorder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,29 +25,6 @@ if TYPE_CHECKING:
 
 async def hello(c: Context, w: Writer) -> None:
     w.text("hello")
-
-
-class Recorder:
-    """A tracer that keeps its spans."""
-
-    def __init__(self) -> None:
-        self.spans: list[Span] = []
-
-    def __call__(self, name: str, attributes: dict[str, Any] | None = None) -> Span:
-        return Span(self, name, attributes)
-
-    def notify(self, span: Span) -> None:
-        if span not in self.spans:
-            self.spans.append(span)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def named(self, name: str) -> Span:
-        (span,) = [span for span in self.spans if span.name == name]
-        return span
 
 
 def handlers() -> list[object]:
