@@ -24,9 +24,9 @@ class Alive(Generic[T]):
     """What `w.alive(source)` returns: an async iterator and an async context manager.
 
     * `async with w.alive():` cancels its body.
-    * `async for item in w.alive(source):` covers the waiting for each item; a body that runs finishes its round.
-    * `async for _ in w.alive():` ends between rounds. A body that waits long delays the end: Python gives an iterator
-      no way into the body of its loop, so use `async with` around a body that must be interrupted.
+    * `async for item in w.alive(source):` covers the waiting for each item; a body that runs finishes its round (AL-02).
+    * `async for _ in w.alive():` ends between rounds (AL-03). A body that waits long delays the end: Python gives an
+      iterator no way into the body of its loop, so use `async with` around a body that must be interrupted.
 
     Each round first waits until the connection's unsent bytes are below the high-water mark, so a slow reader slows
     its own handler. The source is closed when the loop ends. One that is left with `break` or an exception, which
@@ -79,7 +79,7 @@ class Alive(Generic[T]):
         try:
             if not (self._ended or peer.disconnected or peer.shutting_down):
                 with peer.alive():
-                    await peer.drain()
+                    await peer.drain()  # AL-04
                     if self._items is None:
                         return cast("T", None)
                     return await self._items.__anext__()

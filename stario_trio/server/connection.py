@@ -177,7 +177,7 @@ class Connection:
     def _enter(self, state: State, timeout: float) -> None:
         self.state = state
         self.deadline = trio.current_time() + timeout
-        # SD-04: idle ends with the drain. SD-06: a head that has begun may finish.
+        # SD-04: idle ends with the drain. SD-06: a head that has begun may finish. SD-09: a handler notices nothing.
         self.ring.move(Phase.DRAINING if state is State.IDLE else Phase.CANCELLING)
 
     async def _answer(self, reader: RequestReader, head: Head) -> None:

@@ -76,13 +76,13 @@ class Supervisor:
         """
         with stop_signals(self.ask_to_stop), self._report_of_the_end():
             with self._spans.startup() as startup:
-                listeners = await bind(self._config)
+                listeners = await bind(self._config)  # ST-03: however long it takes. ST-01: nobody accepts before
                 if self._stop_asked:
                     _close(listeners)
                     listeners = []
                 elif self._config.unix_socket is None:
                     startup["server.port"] = listeners[0].port  # the real one
-            listening([listener.address for listener in listeners])
+            listening([listener.address for listener in listeners])  # ST-04
             if listeners:
                 await self._supervise(listeners)
 
@@ -97,10 +97,10 @@ class Supervisor:
         self._workers.append(worker)
         self._report.workers.append(worker.report)
         try:
-            async with trio.open_nursery() as services:
+            async with trio.open_nursery() as services:  # [S]
                 services.start_soon(date.run, name="date")
                 await run_worker(worker)
-                services.cancel_scope.cancel(reason="the last handler has ended")
+                services.cancel_scope.cancel(reason="the last handler has ended")  # SD-19
         finally:
             _close(listeners)  # a worker that died could not (SD-21)
 

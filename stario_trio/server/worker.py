@@ -103,7 +103,7 @@ class Worker:
         Cancelled by: an outer cancel (SD-17).
         """
         try:
-            async with trio.open_nursery() as worker:
+            async with trio.open_nursery() as worker:  # [W]
                 worker.start_soon(self.close_down, name="close_down")
                 await self._serve_connections()
         finally:
@@ -117,7 +117,7 @@ class Worker:
         Ends when: the accept loops have ended and the last connection is closed.
         Cancelled by: an outer cancel (SD-17).
         """
-        async with trio.open_nursery() as connections:
+        async with trio.open_nursery() as connections:  # [C]
             self._nursery = connections
             for listener in self._listeners:
                 connections.start_soon(self._accept, listener, name="accept")
@@ -134,7 +134,7 @@ class Worker:
             await accept_loop(listener, self.admit, self._wait_for_room, self._observer.trouble)
 
     async def close_down(self) -> None:
-        """The shutdown, one phase after the other.
+        """The shutdown, one phase after the other. Its two deadlines are the bound of SD-15.
 
         Ends when: the last connection and handler have ended.
         Cancelled by: an outer cancel, which leaves out everything but the release (SD-17).
@@ -256,7 +256,7 @@ async def run_worker(worker: Worker) -> None:
     Ends when: the worker has ended; the services end after it (SD-19).
     Cancelled by: an outer cancel.
     """
-    async with trio.open_nursery() as services:
+    async with trio.open_nursery() as services:  # [T]
         services.start_soon(worker.timers.run, name="timers")
         services.start_soon(worker.peers.run, name="peer watch")
         await worker.run()

@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from stario_trio import NoopTracer, Server, Span, Stario, StarioError
+from stario_trio.server.date import Date
 from stario_trio.server.phases import Phase
 from tests.support.live import PATIENCE, app_of, live, peer
 from tests.support.recorder import Recorder
@@ -623,3 +624,39 @@ async def test_a_tracer_that_raises_changes_nothing(tracer: Any) -> None:
                 assert b"bye" in await other.rest()
     assert server.report.reason == "stop()"
     assert server.report.workers[0].balanced
+
+
+@pytest.mark.spec("SD-19")
+async def test_services_outlive_the_last_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Date of a response in the last moment of the stop is still renewed; nothing of the services stays after it."""
+    order: list[str] = []
+    run = Date.run
+
+    async def noted(self: Date) -> None:
+        try:
+            await run(self)
+        finally:
+            order.append("date ended")
+
+    monkeypatch.setattr(Date, "run", noted)
+
+    async def last(c: Context, w: Writer) -> None:
+        entered.set()
+        async with w.alive():
+            await trio.sleep_forever()
+        w.headers.set("x-date-service", "ended" if order else "runs")
+        w.text("bye")
+        order.append("handler ended")
+
+    entered = trio.Event()
+    with trio.fail_after(PATIENCE):
+        server = Server(app_of(("/", last)), port=0)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.run)
+            async with peer(server) as client:
+                await client.get("/")
+                await entered.wait()
+                server.stop()
+                answer = await client.answer()
+    assert answer.fields["x-date-service"] == "runs"
+    assert order == ["handler ended", "date ended"]

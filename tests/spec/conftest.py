@@ -31,9 +31,16 @@ def run_in_virtual_time(test: Any, *, clock: trio.abc.Clock | None, **options: A
     return trio.run(bounded, clock=clock or trio.testing.MockClock(autojump_threshold=0), **options)
 
 
-@pytest.fixture(autouse=True, params=SEEDS, ids=lambda seed: f"seed{seed}")
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every scenario with every seed."""
+    if inspect.iscoroutinefunction(metafunc.function):
+        metafunc.parametrize("scheduler_seed", SEEDS, indirect=True, ids=lambda seed: f"seed{seed}")
+
+
+@pytest.fixture(autouse=True)
 def scheduler_seed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Let Trio shuffle each batch of runnable tasks by a known seed: the trace must not depend on it."""
+    seed: int = getattr(request, "param", 0)
     monkeypatch.setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
-    monkeypatch.setattr(trio._core._run, "_r", random.Random(request.param))
-    return int(request.param)
+    monkeypatch.setattr(trio._core._run, "_r", random.Random(seed))
+    return seed
