@@ -1,4 +1,4 @@
-"""One verb per command: `nox -s tests`, `lint`, `types`, `compat`, `docs`, `bench`, `demo`.
+"""One verb per command: `nox -s tests`, `lint`, `types`, `compat`, `docs`, `bench`, `mutate`, `demo`.
 
 Plain `nox` runs what a change must pass. Words after `--` go to the tool behind the verb:
 `nox -s tests -- -k relay`.
@@ -89,6 +89,16 @@ def types(session: nox.Session) -> None:
     session.run("mypy")
     session.run("pyright")
     session.run("pyright", "--verifytypes", "stario_trio", "--ignoreexternal")
+
+
+@nox.session
+def mutate(session: nox.Session) -> None:
+    """Break each clause of the specification on purpose, and see its tests fail; renews `docs/reference/mutations.md`.
+
+    Words after `--` are the clauses to try, such as SD-07.
+    """
+    session.install("-q", "-e", ".", *groups("test"))
+    session.run("python", "tests/mutations.py", *session.posargs)
 
 
 @nox.session

@@ -75,9 +75,7 @@ def picture() -> str:
         for number, cause in enumerate(causes):
             lines.append(f'<text class="why" x="{x + 12}" y="{first + 14 * number}">{cause.value}</text>')
     top, bottom = y(outer[0]) + HEIGHT // 2, y(target) + HEIGHT // 2
-    lines.append(
-        f'<path class="line outer" marker-end="url(#tip)" d="M{way} {top} V{bottom} H{LEFT + WIDTH + 3}"/>'
-    )
+    lines.append(f'<path class="line outer" marker-end="url(#tip)" d="M{way} {top} V{bottom} H{LEFT + WIDTH + 3}"/>')
     lines.append(
         f'<text class="why" x="{way - 8}" y="{bottom - 8}" text-anchor="end">{Cause.OUTER_CANCEL.value}</text>'
     )

@@ -24,7 +24,7 @@ class Alive(Generic[T]):
     """What `w.alive(source)` returns: an async iterator and an async context manager.
 
     * `async with w.alive():` cancels its body.
-    * `async for item in w.alive(source):` covers the waiting for each item; a body that runs finishes its round (AL-02).
+    * `async for item in w.alive(source):` covers the waiting for each item; a running body ends its round (AL-02).
     * `async for _ in w.alive():` ends between rounds (AL-03). A body that waits long delays the end: Python gives an
       iterator no way into the body of its loop, so use `async with` around a body that must be interrupted.
 

@@ -58,6 +58,7 @@ class Connection:
     """
 
     __slots__ = (
+        "__weakref__",
         "_alive_rings",
         "_keep",
         "_left",

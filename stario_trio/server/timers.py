@@ -11,6 +11,7 @@ import math
 from heapq import heappop, heappush
 from itertools import count
 from typing import Protocol
+from weakref import ref
 
 import trio
 
@@ -31,7 +32,7 @@ class Timed(Protocol):
 
 
 class Timers:
-    """Ends each `Timed` at its deadline.
+    """Ends each `Timed` at its deadline. Holds none of them: one that is closed goes at once.
 
     Args:
         horizon: the shortest timeout anybody sets, in seconds. A deadline set at some time lies at least this far in
@@ -40,7 +41,7 @@ class Timers:
 
     def __init__(self, horizon: float) -> None:
         self._horizon = horizon
-        self._heap: list[tuple[float, int, Timed]] = []
+        self._heap: list[tuple[float, int, ref[Timed]]] = []
         self._order = count()
         self._nap = trio.CancelScope()
 
@@ -51,7 +52,7 @@ class Timers:
     def _push(self, timed: Timed, now: float) -> None:
         at = min(timed.deadline, now + self._horizon)
         if at < math.inf:
-            heappush(self._heap, (at, next(self._order), timed))
+            heappush(self._heap, (at, next(self._order), ref(timed)))
             self._nap.deadline = min(self._nap.deadline, at)
 
     async def run(self) -> None:
@@ -66,8 +67,9 @@ class Timers:
                 await trio.sleep_forever()
             now = trio.current_time()
             while self._heap and self._heap[0][0] <= now:
-                _, _, timed = heappop(self._heap)
-                if timed.closed:
+                _, _, waiting = heappop(self._heap)
+                timed = waiting()
+                if timed is None or timed.closed:
                     continue
                 if timed.deadline <= now:
                     timed.expire()

@@ -628,7 +628,7 @@ async def test_a_tracer_that_raises_changes_nothing(tracer: Any) -> None:
 
 @pytest.mark.spec("SD-19")
 async def test_services_outlive_the_last_handler(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Date of a response in the last moment of the stop is still renewed; nothing of the services stays after it."""
+    """The Date of a response in the last moment of the stop is still renewed."""
     order: list[str] = []
     run = Date.run
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+from weakref import ref
 
 import pytest
 import trio
@@ -116,10 +117,21 @@ async def test_equal_deadlines_end_in_the_order_of_their_coming(autojump_clock: 
             order.append(self.number)
 
     async with running(5) as timers:
-        for number in range(5):
-            timers.add(Named(number))
+        waiting = [Named(number) for number in range(5)]  # the timers hold nobody
+        for each in waiting:
+            timers.add(each)
         await trio.sleep(5.1)
         assert order == [0, 1, 2, 3, 4]
+
+
+async def test_who_has_gone_is_not_held(autojump_clock: object) -> None:
+    async with running(5) as timers:
+        gone = Waiting(5)
+        timers.add(gone)
+        reference = ref(gone)
+        del gone
+        assert reference() is None
+        await trio.sleep(6)
 
 
 @given(

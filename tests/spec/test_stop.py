@@ -69,8 +69,10 @@ async def test_late_connections_are_bounded_by_the_backlog() -> None:
 async def test_handlers_are_told_only_after_the_listener_is_closed() -> None:
     seen: list[tuple[bool, bool]] = []
 
+    writers: list[Writer] = []
+
     async def watcher(c: Context, w: Writer) -> None:
-        assert not w.shutting_down
+        writers.append(w)
         async with w.alive():
             await trio.sleep_forever()
         seen.append((w.shutting_down, s.listener.closed))
@@ -81,6 +83,7 @@ async def test_handlers_are_told_only_after_the_listener_is_closed() -> None:
         await trio.sleep(1)
         s.stop()
         assert s.phase is Phase.STOP_ACCEPTING  # asked for, and nobody was told yet
+        assert not writers[0].shutting_down
         assert not seen
     assert seen == [(True, True)]
 
