@@ -52,8 +52,10 @@ def groups(*names: str) -> list[str]:
 def tests(session: nox.Session) -> None:
     """Run the tests on every interpreter there is; with words after `--` for pytest, nothing is measured."""
     free_threaded = str(session.python).endswith("t")
-    # The oracles are compiled, and few have wheels for free-threaded builds: there, their tests skip.
-    session.install("-q", "-e", ".", *groups("test"), *([] if free_threaded else groups("oracles")))
+    # The oracles are compiled, and few have wheels for free-threaded builds: there, their tests skip. For the
+    # same lack, `--prefer-binary`: rather an older Hypothesis that has a wheel than the newest built from Rust.
+    oracles = [] if free_threaded else groups("oracles")
+    session.install("-q", "--prefer-binary", "-e", ".", *groups("test"), *oracles)
     # Without this, one extension that does not know free threading would quietly bring the GIL back.
     env = {"PYTHON_GIL": "0"} if free_threaded else {}
     if session.posargs or session.python != MEASURED:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from stario_trio.report.picture import duration, lanes, ticks
 
 if TYPE_CHECKING:
-    from stario_trio.report.picture import Bar, Group, Mark, Picture
+    from stario_trio.report.picture import Bar, Group, Picture
 
 __all__ = ["to_svg"]
 
@@ -55,12 +55,14 @@ def to_svg(picture: Picture) -> str:
 
 
 class _Drawing:
-    """Grows from top to bottom."""
+    """Grows from top to bottom: `y` is where the next thing goes."""
 
     def __init__(self, picture: Picture) -> None:
         self.picture = picture
         self.y = EDGE
         self.parts: list[str] = []
+        self.behind: list[str] = []
+        """The lines that go through all rows."""
 
     def x(self, at: float) -> float:
         """Where a time stands, clipped to the axis."""
@@ -68,65 +70,160 @@ class _Drawing:
         place = (at - picture.start) / (picture.end - picture.start)
         return LEFT + min(max(place, 0), 1) * (RIGHT - LEFT)
 
-    def text(self, x: float, y: float, words: str, kind: str = "", anchor: str = "") -> None:
-        attributes = (f' class="{kind}"' if kind else "") + (f' text-anchor="{anchor}"' if anchor else "")
-        self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}"{attributes}>{_safe(words)}</text>')
+    def text(self, x: float, words: str, kind: str = "", *, centred: bool = False) -> None:
+        """Words on the base line `y`."""
+        attributes = (f' class="{kind}"' if kind else "") + (' text-anchor="middle"' if centred else "")
+        self.parts.append(f'<text x="{x:.1f}" y="{self.y}"{attributes}>{escape(words)}</text>')
 
-    def rect(self, x: float, width: float, kind: str, height: int = 16) -> None:
-        y = self.y + (ROW - height) / 2
-        self.parts.append(
-            f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height}" rx="2"/>'
-        )
-
-    def line(self, x: float, top: float, bottom: float, kind: str) -> None:
-        self.parts.append(f'<line class="{kind}" x1="{x:.1f}" y1="{top:.1f}" x2="{x:.1f}" y2="{bottom:.1f}"/>')
+    def rect(self, start: float, end: float, kind: str) -> None:
+        """A bar in the row whose base line is `y`."""
+        where = f'x="{start:.1f}" y="{self.y - 12}" width="{end - start:.1f}" height="16"'
+        self.parts.append(f'<rect class="{kind}" {where} rx="2"/>')
 
     def draw(self) -> str:
-        heading = self.picture.heading
-        for words in textwrap.wrap(heading, 96):
-            self.y += LINE
-            self.text(EDGE, self.y, words, "heading")
-            self.y += 4
-        self.y += LINE
-        top = self.marks()
-        behind = len(self.parts)  # lines that go through all rows stand behind them
+        """The whole file."""
+        for words in textwrap.wrap(self.picture.heading, 100):
+            self.y += 20
+            self.text(EDGE, words, "heading")
+        self.y += 32
+        tops = self.marks()
+        top = self.y
         for group in self.picture.groups:
             self.group(group)
-        self.parts[behind:behind] = self.through(top)
+        for tick in ticks(self.picture.end):
+            self.behind.append(_upright(self.x(tick.at), top, self.y, "grid"))
+        for at, begin in tops:
+            self.behind.append(_upright(self.x(at), begin, self.y, "mark"))
         self.axis()
         for group in self.picture.groups:
             self.foot(group)
-        height = self.y + EDGE
-        return (
-            f'<svg class="stop" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
-            f'width="{WIDTH}" height="{height}" role="img" aria-labelledby="stop-title">\n'
-            f'<title id="stop-title">{_safe(heading)}</title>\n<style>{STYLE}</style>\n'
-            f'<rect class="paper" width="{WIDTH}" height="{height}" rx="8"/>\n' + "\n".join(self.parts) + "\n</svg>\n"
-        )
+        size = f'width="{WIDTH}" height="{self.y + EDGE}"'
+        lines = [
+            f'<svg class="stop" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {self.y + EDGE}" {size} '
+            'role="img" aria-labelledby="stop-title">',
+            f'<title id="stop-title">{escape(self.picture.heading)}</title>',
+            f"<style>{STYLE}</style>",
+            f'<rect class="paper" {size} rx="8"/>',
+            *self.behind,
+            *self.parts,
+            "</svg>",
+        ]
+        return "\n".join(lines) + "\n"
 
-    def marks(self) -> list[tuple[Mark, int]]:
-        """Write the words of the marks. Returns, for each on the axis, where its line begins."""
+    def marks(self) -> list[tuple[float, int]]:
+        """Write what the marks mean. Returns, for each on the axis, its time and where its line begins."""
         labels: list[tuple[float, str]] = []
         for mark in self.picture.marks:
             beyond = mark.at > self.picture.end
             words = f"{mark.words} at {mark.at:g} s →" if beyond else mark.words
             labels.append((RIGHT - len(words) * WORD if beyond else self.x(mark.at), words))
-        where = lanes([(x, x + len(words) * WORD + 8) for x, words in labels])
-        begins: list[tuple[Mark, int]] = []
+        where = lanes([(x, x + len(words) * WORD + 10) for x, words in labels])
+        first, begins = self.y, list[tuple[float, int]]()
         for mark, (x, words), lane in zip(self.picture.marks, labels, where, strict=True):
-            y = self.y + lane * LINE
-            self.text(x + 4, y, words, "dim")
+            self.y = first + lane * ROW * 2 // 3
+            self.text(x + 5, words, "dim")
             if mark.at <= self.picture.end:
-                begins.append((mark, y - 10))
-        self.y += max(where) * LINE + 8
+                begins.append((mark.at, self.y - 11))
+        self.y = first + max(where) * ROW * 2 // 3 + 10
         return begins
 
-    def through(self, begins: list[tuple[Mark, int]]) -> list[str]:
-        """The lines behind all rows: round times and marks."""
-        drawn, self.parts = self.parts, []
+    def group(self, group: Group) -> None:
+        """One worker: its phases, then its bars."""
+        if group.title:
+            self.y += ROW
+            self.text(EDGE, group.title, "worker")
+        if group.phases:
+            self.y += ROW
+            self.text(EDGE, "phases", "worker")
+            self.phases(group)
+        for bar in group.bars:
+            self.bar(bar)
+        self.y += 10
+
+    def phases(self, group: Group) -> None:
+        """A segment each; one that took no time is a tick, and none hides another."""
+        x = 0.0
+        for step in group.phases:
+            x = max(x, self.x(step.start))
+            end = max(x + LEAST, self.x(step.end))
+            took = f"{_words(step.name)} {duration(step.end - step.start)}"
+            self.parts.append(f'<g data-phase="{step.name}"><title>{took}</title>')
+            self.rect(x, end, step.name)
+            if len(took) * WORD + 10 < end - x:
+                self.text((x + end) / 2, took, "in", centred=True)
+            self.parts.append("</g>")
+            x = end
+
+    def bar(self, bar: Bar) -> None:
+        """One bar, from when it began to its end, with its words."""
+        self.y += ROW
+        kind = bar.fate.name.lower()
+        title = "\n".join([f"{bar.label}: {bar.words}", *bar.stack.splitlines()])
+        about = f'data-fate="{kind}"' + ("" if bar.ends else f' data-route="{escape(bar.label)}"')
+        self.parts.append(f"<g {about}><title>{escape(_safe(title))}</title>")
+        self.text(EDGE, _cut(bar.label, LEFT - EDGE - 14, CODE), "route")
+        start, end = self.x(bar.start), max(self.x(bar.end), self.x(bar.start) + LEAST)
+        cut = end if bar.cut is None else min(max(self.x(bar.cut), start), end)
+        several = " several" if bar.ends else ""
+        self.rect(start, cut, kind + several)
+        if cut < end:
+            self.rect(cut, end, f"{kind} cleanup")
+        for at in bar.ends:
+            self.parts.append(_upright(self.x(at), self.y - 12, self.y + 4, "each"))
+        middle = self.y - 4
+        if bar.start < self.picture.start:
+            self.parts.append(f'<path class="{kind}" d="M{start:.1f} {middle - 8} v16 l-9 -8 z"/>')
+        if bar.end > self.picture.end:
+            self.parts.append(f'<path class="{kind}" d="M{end:.1f} {middle - 8} v16 l9 -8 z"/>')
+        self.text(RIGHT + 14, _cut(bar.words, WIDTH - RIGHT - EDGE - 14, WORD), kind)
+        self.parts.append("</g>")
+
+    def axis(self) -> None:
+        """The round times below the rows; one too near to the last has only its line."""
+        self.y += LINE
+        free = 0.0
         for tick in ticks(self.picture.end):
-            self.line(self.x(tick.at), self.y - self.rows, self.y, "grid")
-        for mark, top in begins:
-            self.line(self.x(mark.at), top, self.y, "mark")
-        lines, self.parts = self.parts, drawn
-        return lines
+            x, half = self.x(tick.at), len(tick.words) * WORD / 2
+            if x - half >= free:
+                self.text(x, tick.words, "dim", centred=True)
+                free = x + half + 6
+        self.y += 10
+
+    def foot(self, group: Group) -> None:
+        """How long each phase took, with its colour, and what has no bar."""
+        x = EDGE
+        if group.phases or group.notes:
+            self.y += 8
+        if group.phases:
+            self.y += LINE
+            if group.title:
+                self.text(x, group.title, "worker")
+                x += round(len(group.title) * WORD) + 16
+        for step in group.phases:
+            words = f"{_words(step.name)} {duration(step.end - step.start)}"
+            self.parts.append(f'<rect class="{step.name}" x="{x}" y="{self.y - 9}" width="10" height="10" rx="2"/>')
+            self.text(x + 16, words)
+            x += round(len(words) * WORD) + 34
+        for note in group.notes:
+            for words in textwrap.wrap(note, round((WIDTH - 2 * EDGE) / WORD)):
+                self.y += LINE
+                self.text(EDGE, words, "dim")
+
+
+def _upright(x: float, top: int, bottom: int, kind: str) -> str:
+    return f'<line class="{kind}" x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{bottom}"/>'
+
+
+def _words(phase: str) -> str:
+    return phase.replace("_", " ")
+
+
+def _cut(words: str, room: float, each: float) -> str:
+    """The words, or their beginning where they would need more room."""
+    most = int(room / each)
+    return words if len(words) <= most else words[: most - 1] + "…"
+
+
+def _safe(words: str) -> str:
+    """Without the control characters that XML cannot hold; the stack of a handler has line breaks of its own."""
+    return "".join(char for char in words if char.isprintable() or char == "\n")
