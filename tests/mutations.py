@@ -93,7 +93,7 @@ MUTATIONS = [
              "        self._close_listeners()\n        self._force_close()\n\n    def note",
              "        self._close_listeners()\n\n    def note"),
     Mutation("SD-18", "the connection closes at once", CONNECTION,
-             "        if not self._keep and not self.outbox.lost:\n            await self._linger()\n", ""),
+             "        if not self._keep and not self.outbox.lost:\n            await linger(self.transport)\n", ""),
     Mutation("SD-19", "the Date service ends when the drain begins", SUPERVISOR,
              'async with trio.open_nursery() as services:  # [S]\n                services.start_soon(date.run, name="date")',
              "async def brief():\n                with worker.lifecycle.until(2, 'date'):\n                    await date.run()\n\n"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from stario_trio.server.exchange import Exchange, refusal
+from stario_trio.server.linger import linger
 from stario_trio.server.outbox import Outbox
 from stario_trio.server.phases import Phase
 from stario_trio.server.transport import Arrived
@@ -35,9 +36,6 @@ _READ_BYTES: Final = 64 * 1024
 _BURST: Final = 16
 # SD-05: what a connection without a byte gets when the drain begins; a browser's pre-connect must not hold a stop.
 _NEW_GRACE: Final = 1.0
-# SD-18: how long, and how far, unread input is drained so that no reset overtakes the response.
-_LINGER_SECONDS: Final = 1.0
-_LINGER_BYTES: Final = 64 * 1024
 
 
 class State(Enum):
@@ -205,7 +203,7 @@ class Connection:
             and self._body_is_read(reader)
         )
         if not self._keep and not self.outbox.lost:
-            await self._linger()
+            await linger(self.transport)
 
     def _body_is_read(self, reader: RequestReader) -> bool:
         """Skip what the handler left of the body, as far as it is here already; waiting for more is not worth it."""
@@ -227,30 +225,7 @@ class Connection:
         self.deadline = math.inf
         self.outbox.send(refusal(error, self.worker.date.line))
         await self.outbox.wait_below(1)
-        await self._linger()
-
-    async def _linger(self) -> None:
-        """Let a complete response survive the close (SD-18; RFC 9112 section 9.6).
-
-        Closing with unread input makes the kernel reset the connection, and a reset may overtake the response.
-
-        Ends when: the peer has closed its side, or has sent more than 64 KiB that nobody wants.
-        Cancelled by: its deadline of 1 s, CANCELLING, an outer cancel.
-        """
-        self.transport.end_sending()
-        unread = _LINGER_BYTES
-        with trio.move_on_after(_LINGER_SECONDS):  # noqa: ASYNC912  (a loop without a wait has a bound of its own)
-            while unread > 0:
-                try:
-                    data = self.transport.recv(_READ_BYTES)
-                except BlockingIOError:
-                    await self.transport.wait_readable()
-                    continue
-                except OSError:
-                    return
-                if not data:
-                    return
-                unread -= len(data)
+        await linger(self.transport)
 
     def expire(self) -> None:
         """Nothing came in time: 408 if a request had begun, a silent close otherwise (called by `Timers`)."""

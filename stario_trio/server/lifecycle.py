@@ -81,8 +81,9 @@ class Ring:
     def move(self, phase: Phase, late: float = 0.0) -> None:
         """From now on, let `phase` end the body, `late` seconds after it comes; at once if it has come."""
         self._phase = phase
+        if self.late:  # `phase_came` may have set a deadline; setting one costs 1 us, and this is done twice a request
+            self._scope.deadline = self._deadline
         self.late = late
-        self._scope.deadline = self._deadline
         if self._lifecycle.phase >= phase:
             self.phase_came()
 

@@ -20,13 +20,15 @@ from stario_trio.server.worker import Worker, run_worker
 from stario_trio.telemetry.failures import only_cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator
 
-    from stario_trio.http.app import Stario
+    from stario_trio.http.request import Request
+    from stario_trio.http.writer import Writer
     from stario_trio.server.config import Config
     from stario_trio.server.phases import Phase
     from stario_trio.server.report import Abandoned, Report
     from stario_trio.server.sockets import Address, SocketListener
+    from stario_trio.telemetry import Span
 
 __all__ = ["Supervisor"]
 
@@ -35,16 +37,23 @@ class Supervisor:
     """Runs the worker of one `Server`, and tells about it.
 
     Args:
-        app: what is served, and whose tracer is told.
+        handle_request: the application.
+        tracer: its tracer.
         config: the settings.
         report: filled in on the way.
     """
 
-    def __init__(self, app: Stario, config: Config, report: Report) -> None:
-        self._app = app
+    def __init__(
+        self,
+        handle_request: Callable[[Request, Writer], Awaitable[None]],
+        tracer: Callable[[str], Span],
+        config: Config,
+        report: Report,
+    ) -> None:
+        self._handle_request = handle_request
         self._config = config
         self._report = report
-        self._spans = ServerSpans(app.tracer, config, report)
+        self._spans = ServerSpans(tracer, config, report)
         self._workers: list[Worker] = []
         self._stop_asked = False
         self._ended = False
@@ -93,7 +102,7 @@ class Supervisor:
         Cancelled by: an outer cancel (SD-17).
         """
         date = Date()
-        worker = Worker(0, listeners, self._app.handle_request, self._config, date, observer=self)
+        worker = Worker(0, listeners, self._handle_request, self._config, date, observer=self)
         self._workers.append(worker)
         self._report.workers.append(worker.report)
         try:

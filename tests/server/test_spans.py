@@ -68,7 +68,7 @@ async def test_a_stuck_handler_is_told_while_it_is_stuck() -> None:
 @pytest.mark.spec("SK-07")
 def test_trouble_is_told_once_and_at_once() -> None:
     tracer, report = Recorder(), Report()
-    supervisor = Supervisor(Stario(tracer), Config(), report)
+    supervisor = Supervisor(Stario(tracer).handle_request, tracer, Config(), report)
     for _ in range(1000):
         supervisor.trouble("accepting pauses")
     supervisor.trouble("something else")
