@@ -13,6 +13,7 @@ from stario_trio.http.router import Router
 from stario_trio.http.types import Context
 from stario_trio.server.config import DEFAULT_HOST, DEFAULT_PORT, Limits
 from stario_trio.server.server import Server
+from stario_trio.telemetry.failures import only_cancelled
 from stario_trio.telemetry.noop import start_span
 
 if TYPE_CHECKING:
@@ -245,5 +246,7 @@ def _raise_all_but_errors(exc: BaseException, span: Span) -> None:
         errors, rest = cast("BaseExceptionGroup[BaseException]", exc).split(Exception)
         if errors is not None and rest is not None:
             span.fail(errors)
-            raise rest
+            exc = rest
+    if only_cancelled(exc):
+        span.fail(exc)
     raise exc

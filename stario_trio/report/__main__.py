@@ -7,20 +7,20 @@ import os
 import shutil
 import sys
 import time
-from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from stario_trio.exceptions import StarioError
 from stario_trio.report.model import shutdown_of
 from stario_trio.report.picture import MOST_BARS, duration, picture_of
 from stario_trio.report.svg import to_svg
-from stario_trio.report.text import to_text
-from stario_trio.report.trace import Trace, printable, read_trace
+from stario_trio.report.text import GLYPHS, to_text
+from stario_trio.report.trace import HOW_TO_TRACE, Trace, read_trace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from contextlib import AbstractContextManager
+
+    from stario_trio.report.picture import Picture
 
 __all__ = ["main"]
 
@@ -55,16 +55,66 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     arguments = _arguments(words)
     try:
-        with _input(arguments.trace) as lines:
-            trace = read_trace(lines)
+        trace = _read(arguments.trace)
+        if trace.strange:
+            _say(f"note: lines that are no spans: {len(trace.strange):,}, the first is line {trace.strange[0]:,}")
         if arguments.list:
             output = _listing(trace)
         else:
             shutdown = shutdown_of(trace, arguments.number, cleanup_timeout=arguments.cleanup_timeout)
-            picture = picture_of(shutdown, arguments.bars)
-            output = to_svg(picture) if arguments.format == "svg" else to_text(picture, **_terminal(arguments))
+            picture = picture_of(shutdown, max(arguments.bars, 1))
+            output = to_svg(picture) if arguments.format == "svg" else _for_terminal(picture, arguments)
     except StarioError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201  (a command speaks here)
+        _say(f"error: {error}")
         return 2
     sys.stdout.write(output)
     return 0
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr)  # noqa: T201  (a command speaks here)
+
+
+def _read(name: str) -> Trace:
+    """The trace in a file, or on standard input."""
+    if name == "-":
+        return read_trace(sys.stdin)
+    try:
+        with Path(name).open(encoding="utf-8", errors="replace") as lines:
+            return read_trace(lines)
+    except OSError as error:
+        raise StarioError(
+            f"Cannot read {name}: {error.strerror}",
+            help_text="Give the file that a JsonTracer has written, or - to read standard input.",
+            example=HOW_TO_TRACE,
+        ) from error
+
+
+def _listing(trace: Trace) -> str:
+    """A line for each stop: its number, when it began, how long it took, and why."""
+    lines: list[str] = []
+    for number in range(1, len(trace.shutdowns) + 1):
+        stop = shutdown_of(trace, number)
+        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(stop.began_ns / 1e9))
+        lines.append(f"{number}  {began}  {duration(stop.took)}  {stop.reason}\n")
+    return "".join(lines) or "No stop in this trace.\n"
+
+
+def _for_terminal(picture: Picture, arguments: argparse.Namespace) -> str:
+    """The text that this output can show: NO_COLOR (no-color.org) and a small character set are respected."""
+    out = sys.stdout
+    try:
+        GLYPHS.encode(out.encoding or "utf-8")
+        unicode = True
+    except UnicodeEncodeError:
+        unicode = False
+    return to_text(
+        picture,
+        arguments.width or shutil.get_terminal_size((100, 24)).columns,
+        colour=out.isatty() and not os.environ.get("NO_COLOR"),
+        ascii_only=arguments.ascii or not unicode,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

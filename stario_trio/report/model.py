@@ -73,8 +73,8 @@ class Request:
     """When its connection was closed under it."""
     detail: str = ""
     """The error, an unusual status, or the last event that its handler told after the stop."""
-    stack: str = ""
-    """Of an abandoned handler: where it waited, a frame a line, outermost first."""
+    stack: tuple[str, ...] = ()
+    """Of an abandoned handler: where it waited, a line a frame, outermost first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def shutdown_of(trace: Trace, number: int | None = None, *, cleanup_timeout: flo
         graceful=_seconds(attributes, "server.graceful_timeout", Config().graceful_timeout),
         cleanup=_seconds(attributes, "server.cleanup_timeout", cleanup),
         workers=workers,
-        requests=_with_the_abandoned(requests, [step for step in steps if step.name == ABANDONED], root),
+        requests=_with_the_abandoned(requests, [step for step in steps if step.name == ABANDONED], root, workers),
     )
 
 
@@ -227,16 +227,20 @@ def _detail(record: Record, root: Record, fate: Fate) -> str:
     return printable(told[-1]) if told else ""
 
 
-def _with_the_abandoned(requests: list[Request], steps: list[Record], root: Record) -> list[Request]:
+def _with_the_abandoned(
+    requests: list[Request], steps: list[Record], root: Record, workers: list[Worker]
+) -> list[Request]:
     """Mark the requests whose handlers were abandoned; one that never ends has no line, so its step stands for it."""
     left = list(requests)
     marked: list[Request] = []
     for step in steps:
         route, worker = printable(step.attributes.get("route", "?")), _worker_of(step)
-        at, stack = _after(root, step.start), str(step.attributes.get("stack", ""))
+        at = _after(root, step.start)
+        stack = tuple(printable(line) for line in str(step.attributes.get("stack", "")).splitlines())
         found = next((each for each in left if each.route == route and each.end >= at), None)
         if found is not None:
             left.remove(found)
-        start, end, cut = (found.start, found.end, found.cut) if found else (-math.inf, math.inf, None)
+        start, end = (found.start, found.end) if found else (-math.inf, math.inf)
+        cut = next((each.cut for each in workers if each.id == worker), None)
         marked.append(Request(route, worker, start, end, Fate.ABANDONED, cut, stack=stack))
     return left + marked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -12,7 +13,7 @@ from stario_trio.report.model import Fate
 if TYPE_CHECKING:
     from stario_trio.report.model import Request, Shutdown, Step, Worker
 
-__all__ = ["MOST_BARS", "Bar", "Group", "Mark", "Picture", "duration", "lanes", "picture_of", "ticks"]
+__all__ = ["MOST_BARS", "Bar", "Group", "Mark", "Picture", "cells", "duration", "fit", "lanes", "picture_of", "ticks"]
 
 #: Bars of one group that fit a screen; of more requests, the alike ones share a bar.
 MOST_BARS: Final = 20
@@ -43,7 +44,8 @@ class Bar:
     """From here on the handler was cancelled, and had no connection."""
     ends: tuple[float, ...] = ()
     """Of several: when each ended."""
-    stack: str = ""
+    stack: tuple[str, ...] = ()
+    """Of an abandoned handler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +72,27 @@ class Picture:
 
 
 def duration(seconds: float) -> str:
-    """A time in three digits or so: `0.2 ms`, `40 ms`, `2.01 s`."""
+    """A time in three digits or so: `<0.1 ms`, `0.2 ms`, `40 ms`, `2.01 s`."""
     ms = seconds * 1000
+    if ms < 0.1:
+        return "<0.1 ms"
     if round(ms, 1) < 10:
         return f"{ms:.1f} ms"
     return f"{ms:.0f} ms" if round(ms) < 1000 else f"{seconds:.2f} s"
+
+
+def cells(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def fit(text: str, width: int) -> str:
+    """The text, or its beginning where it is wider."""
+    if cells(text) <= width:
+        return text
+    while cells(text) > width - 1:
+        text = text[:-1]
+    return text + "…"
 
 
 def ticks(end: float) -> list[Mark]:
@@ -132,13 +150,13 @@ def _heading(shutdown: Shutdown) -> str:
     """What happened, in one sentence."""
     who = {"cancelled": "A cancel from outside", "": "Somebody"}.get(shutdown.reason, shutdown.reason)
     fates = Counter(request.fate for request in shutdown.requests)
-    story = [
-        f"{fates[fate]} {_was(fates[fate]) if fate in (Fate.CUT, Fate.ABANDONED) else ''}{_VERBS[fate]}"
-        for fate in Fate
-        if fates[fate]
-    ]
-    requests = ("1 request" if len(shutdown.requests) == 1 else f"{len(shutdown.requests):,} requests") + " in flight"
-    told = f"{requests}, {_listed(story)}" if story else "no request was in flight"
+    story = [(fates[fate], f"{_was(fate, fates[fate])}{_VERBS[fate]}") for fate in Fate if fates[fate]]
+    if not story:
+        told = "no request was in flight"
+    elif len(story) == 1:
+        told = f"{_requests(story[0][0])} {story[0][1]}"
+    else:
+        told = f"of {_requests(len(shutdown.requests))}, {_listed([f'{count:,} {verb}' for count, verb in story])}"
     return f"{who} stopped the server in {duration(shutdown.took)}{_bound(shutdown)}: {told}."
 
 
@@ -151,8 +169,14 @@ _VERBS: Final = {
 }
 
 
-def _was(count: int) -> str:
+def _was(fate: Fate, count: int) -> str:
+    if fate not in (Fate.CUT, Fate.ABANDONED):
+        return ""
     return "was " if count == 1 else "were "
+
+
+def _requests(count: int) -> str:
+    return "1 request" if count == 1 else f"{count:,} requests"
 
 
 def _listed(words: list[str]) -> str:
@@ -207,18 +231,19 @@ def _bars(requests: list[Request], most_bars: int, end: float) -> list[Bar]:
                 together += 1
             bars.append(_shared_bar(alike[:together]))
             alike = alike[together:]
-        bars += [_bar(each) for each in alike]
+        bars += [_bar(each, end) for each in alike]
     return sorted(bars, key=lambda bar: bar.end)
 
 
-def _bar(request: Request) -> Bar:
+def _bar(request: Request, axis: float) -> Bar:
     words = request.fate.value
+    ended = f"{request.end:.2f} s" if axis >= 1 else duration(request.end)  # in the unit of the axis
     if math.isinf(request.end):
         words += ", has not ended"
     elif request.fate is Fate.ABANDONED or (request.cut is not None and request.end - request.cut >= 0.01):
-        words += f", ended at {duration(request.end)}"
+        words += f", ended at {ended}"
     else:
-        words += f" at {duration(request.end)}"
+        words += f" at {ended}"
     if request.detail:
         words += f" ({request.detail})"
     return Bar(request.route, request.start, request.end, request.fate, words, request.cut, stack=request.stack)
@@ -231,7 +256,7 @@ def _shared_bar(requests: list[Request]) -> Bar:
     words = f"{fate.value} {last}" if fate is Fate.FINISHED else f"{fate.value}, {last}"
     cut = min((each.cut for each in requests if each.cut is not None), default=None)
     start = min(request.start for request in requests)
-    return Bar(f"{len(requests):,} requests", start, ends[-1], fate, words, cut, ends)
+    return Bar(_requests(len(requests)), start, ends[-1], fate, words, cut, ends)
 
 
 def _notes(worker: Worker) -> list[str]:
@@ -242,17 +267,18 @@ def _notes(worker: Worker) -> list[str]:
     late, idle = counts.get("connections_accepted_late", 0), counts.get("connections_closed_idle", 0)
     forced, cancelled = counts.get("connections_force_closed", 0), counts.get("handler_tasks_cancelled", 0)
     there = counts["connections_at_shutdown"]
-    opened = f"{there:,} open at the stop" + (f", {late:,} accepted late" if late else "")
+    by_themselves = there + late - idle - forced
     ended = [
         words
         for count, words in (
-            (idle, f"{idle:,} closed while idle, at once"),
-            (there + late - idle - forced, f"{there + late - idle - forced:,} ended by themselves"),
+            (idle, f"{idle:,} idle and closed at once"),
+            (by_themselves, f"{by_themselves:,} ended by themselves"),
             (forced, f"{forced:,} force-closed"),
         )
         if count
     ]
-    notes = [f"Connections: {opened}" + (f"; of these {_listed(ended)}." if ended else ".")]
+    opened = f"{there:,} open at the stop" + (f" and {late:,} accepted after it" if late else "")
+    notes = [f"Connections: {opened}" + (f"; {_listed(ended)}." if ended else ".")]
     if cancelled:
         abandoned = counts.get("handlers_abandoned", 0)
         notes.append(f"Handlers: {cancelled:,} cancelled" + (f", {abandoned:,} abandoned." if abandoned else "."))

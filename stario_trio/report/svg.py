@@ -6,7 +6,7 @@ import textwrap
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from stario_trio.report.picture import duration, lanes, ticks
+from stario_trio.report.picture import duration, fit, lanes, ticks
 
 if TYPE_CHECKING:
     from stario_trio.report.picture import Bar, Group, Picture
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 __all__ = ["to_svg"]
 
 # Pixels. Text is measured by guess, since nobody knows the reader's fonts: each guess is on the wide side.
-WIDTH: Final = 1040
+WIDTH: Final = 1060
 EDGE: Final = 20
 LEFT: Final = 190
-RIGHT: Final = 750
+RIGHT: Final = 720
 ROW: Final = 26
 LINE: Final = 18
 CODE: Final = 7.3  # a character of 12 px monospace
@@ -32,14 +32,13 @@ STYLE: Final = """
   font: 12px system-ui, "Helvetica Neue", Arial, sans-serif }
 @media (prefers-color-scheme: dark) { .stop { --paper: #161b21; --ink: #e4e9ee; --dim: #a2aebb; --grid: #2a323b;
   --mark: #758392; --finished: #5cc492; --left: #93b4cc; --cut: #eda73c; --error: #f27d7d; --abandoned: #c79be6;
-  --stop_accepting: #5b9bdd; --draining: #5f94c0; --force_closing: #ef6a6a; --cancelling: #f0975c;
+  --stop_accepting: #3d7fe0; --draining: #7fb2dc; --force_closing: #ef6a6a; --cancelling: #f0975c;
   --awaiting: #c79a4f; --on: #0f151b } }
 .stop .paper { fill: var(--paper) } .stop text { fill: var(--ink) }
 .stop .heading { font-size: 16px; font-weight: 600 } .stop .worker { font-weight: 600 }
 .stop .route { font-family: ui-monospace, Menlo, Consolas, monospace } .stop .dim { fill: var(--dim) }
 .stop .grid { stroke: var(--grid) } .stop .mark { stroke: var(--mark); stroke-dasharray: 4 3 }
 .stop .in { fill: var(--on); font-weight: 600 } .stop .cleanup { opacity: .42 } .stop .several { opacity: .5 }
-.stop .each { stroke: var(--ink); stroke-width: 1; opacity: .6 }
 """ + "".join(
     f".stop .{name} {{ fill: var(--{name}) }}\n"
     for name in (
@@ -82,7 +81,7 @@ class _Drawing:
 
     def draw(self) -> str:
         """The whole file."""
-        for words in textwrap.wrap(self.picture.heading, 100):
+        for words in textwrap.wrap(self.picture.heading, 96, break_on_hyphens=False):
             self.y += 20
             self.text(EDGE, words, "heading")
         self.y += 32
@@ -97,10 +96,11 @@ class _Drawing:
         self.axis()
         for group in self.picture.groups:
             self.foot(group)
-        size = f'width="{WIDTH}" height="{self.y + EDGE}"'
+        height = self.y + EDGE
+        size = f'width="{WIDTH}" height="{height}"'
+        about = f'viewBox="0 0 {WIDTH} {height}" {size} role="img" aria-labelledby="stop-title"'
         lines = [
-            f'<svg class="stop" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {self.y + EDGE}" {size} '
-            'role="img" aria-labelledby="stop-title">',
+            f'<svg class="stop" xmlns="http://www.w3.org/2000/svg" {about}>',
             f'<title id="stop-title">{escape(self.picture.heading)}</title>',
             f"<style>{STYLE}</style>",
             f'<rect class="paper" {size} rx="8"/>',
@@ -108,14 +108,15 @@ class _Drawing:
             *self.parts,
             "</svg>",
         ]
-        return "\n".join(lines) + "\n"
+        # ASCII alone, so that it does not matter how the file or the output is encoded.
+        return ("\n".join(lines) + "\n").encode("ascii", "xmlcharrefreplace").decode()
 
     def marks(self) -> list[tuple[float, int]]:
         """Write what the marks mean. Returns, for each on the axis, its time and where its line begins."""
         labels: list[tuple[float, str]] = []
         for mark in self.picture.marks:
             beyond = mark.at > self.picture.end
-            words = f"{mark.words} at {mark.at:g} s →" if beyond else mark.words
+            words = f"{mark.words} at {round(mark.at, 2):g} s →" if beyond else mark.words
             labels.append((RIGHT - len(words) * WORD if beyond else self.x(mark.at), words))
         where = lanes([(x, x + len(words) * WORD + 10) for x, words in labels])
         first, begins = self.y, list[tuple[float, int]]()
@@ -147,7 +148,7 @@ class _Drawing:
             x = max(x, self.x(step.start))
             end = max(x + LEAST, self.x(step.end))
             took = f"{_words(step.name)} {duration(step.end - step.start)}"
-            self.parts.append(f'<g data-phase="{step.name}"><title>{took}</title>')
+            self.parts.append(f'<g data-phase="{step.name}"><title>{escape(took)}</title>')
             self.rect(x, end, step.name)
             if len(took) * WORD + 10 < end - x:
                 self.text((x + end) / 2, took, "in", centred=True)
@@ -158,10 +159,10 @@ class _Drawing:
         """One bar, from when it began to its end, with its words."""
         self.y += ROW
         kind = bar.fate.name.lower()
-        title = "\n".join([f"{bar.label}: {bar.words}", *bar.stack.splitlines()])
+        title = "\n".join([f"{bar.label}: {bar.words}", *bar.stack])
         about = f'data-fate="{kind}"' + ("" if bar.ends else f' data-route="{escape(bar.label)}"')
-        self.parts.append(f"<g {about}><title>{escape(_safe(title))}</title>")
-        self.text(EDGE, _cut(bar.label, LEFT - EDGE - 14, CODE), "route")
+        self.parts.append(f"<g {about}><title>{escape(title)}</title>")
+        self.text(EDGE, fit(bar.label, int((LEFT - EDGE - 14) / CODE)), "route")
         start, end = self.x(bar.start), max(self.x(bar.end), self.x(bar.start) + LEAST)
         cut = end if bar.cut is None else min(max(self.x(bar.cut), start), end)
         several = " several" if bar.ends else ""
@@ -169,24 +170,20 @@ class _Drawing:
         if cut < end:
             self.rect(cut, end, f"{kind} cleanup")
         for at in bar.ends:
-            self.parts.append(_upright(self.x(at), self.y - 12, self.y + 4, "each"))
+            self.rect(self.x(at) - 1, self.x(at), kind)
         middle = self.y - 4
         if bar.start < self.picture.start:
             self.parts.append(f'<path class="{kind}" d="M{start:.1f} {middle - 8} v16 l-9 -8 z"/>')
         if bar.end > self.picture.end:
             self.parts.append(f'<path class="{kind}" d="M{end:.1f} {middle - 8} v16 l9 -8 z"/>')
-        self.text(RIGHT + 14, _cut(bar.words, WIDTH - RIGHT - EDGE - 14, WORD), kind)
+        self.text(RIGHT + 14, fit(bar.words, int((WIDTH - RIGHT - EDGE - 14) / WORD)), kind)
         self.parts.append("</g>")
 
     def axis(self) -> None:
-        """The round times below the rows; one too near to the last has only its line."""
+        """The round times below the rows: few enough to have room beside each other."""
         self.y += LINE
-        free = 0.0
         for tick in ticks(self.picture.end):
-            x, half = self.x(tick.at), len(tick.words) * WORD / 2
-            if x - half >= free:
-                self.text(x, tick.words, "dim", centred=True)
-                free = x + half + 6
+            self.text(self.x(tick.at), tick.words, "dim", centred=True)
         self.y += 10
 
     def foot(self, group: Group) -> None:
@@ -205,7 +202,7 @@ class _Drawing:
             self.text(x + 16, words)
             x += round(len(words) * WORD) + 34
         for note in group.notes:
-            for words in textwrap.wrap(note, round((WIDTH - 2 * EDGE) / WORD)):
+            for words in textwrap.wrap(note, round((WIDTH - 2 * EDGE) / WORD), break_on_hyphens=False):
                 self.y += LINE
                 self.text(EDGE, words, "dim")
 
@@ -216,14 +213,3 @@ def _upright(x: float, top: int, bottom: int, kind: str) -> str:
 
 def _words(phase: str) -> str:
     return phase.replace("_", " ")
-
-
-def _cut(words: str, room: float, each: float) -> str:
-    """The words, or their beginning where they would need more room."""
-    most = int(room / each)
-    return words if len(words) <= most else words[: most - 1] + "…"
-
-
-def _safe(words: str) -> str:
-    """Without the control characters that XML cannot hold; the stack of a handler has line breaks of its own."""
-    return "".join(char for char in words if char.isprintable() or char == "\n")

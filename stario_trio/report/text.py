@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import textwrap
-import unicodedata
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from stario_trio.report.model import Fate
-from stario_trio.report.picture import duration, lanes, ticks
+from stario_trio.report.picture import cells, duration, fit, lanes, ticks
 
 if TYPE_CHECKING:
     from stario_trio.report.picture import Bar, Group, Picture
 
-__all__ = ["to_text"]
+__all__ = ["GLYPHS", "to_text"]
 
 #: Narrower, and the bars would have no room beside their words.
 LEAST_WIDTH: Final = 60
@@ -38,8 +37,12 @@ MARK: Final = "┊"
 DIM: Final = "2"
 BOLD: Final = "1"
 
-# One character for one, so that nothing moves.
-_ASCII: Final = str.maketrans("█▓▒░┊│┴─└◀▶→…", "#%=:|||-`<>>.")
+#: What an output must be able to show, and what stands for it in ASCII: one for one, so that nothing moves.
+GLYPHS: Final = "█▓▒░┊┴─◀▶→…"
+_ASCII: Final = str.maketrans(GLYPHS, "#%=.:+-<>>~")
+
+# A space that a line does not break at.
+_TOGETHER: Final = "\N{NO-BREAK SPACE}"
 
 
 class _Line:
@@ -50,12 +53,8 @@ class _Line:
 
     def put(self, at: int, words: str, style: str = "") -> None:
         for char in words:
-            if 0 <= at < len(self._cells):
-                self._cells[at] = (char, style)
-            # The other half of a wide character is no cell of its own, and a combining one joins the cell before.
-            for half in range(1, cells(char)):
-                if at + half < len(self._cells):
-                    self._cells[at + half] = ("", style)
+            # The other half of a wide character is no cell of its own.
+            self._cells[at : at + cells(char)] = [(char, style), ("", style)][: cells(char)]
             at += cells(char)
 
     def end(self, *, colour: bool) -> str:
@@ -64,20 +63,6 @@ class _Line:
             run = "".join(char for char, _ in group)
             runs.append(f"\x1b[{style}m{run}\x1b[0m" if colour and style else run)
         return "".join(runs).rstrip()
-
-
-def cells(text: str) -> int:
-    """How many columns of a terminal a text takes."""
-    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
-
-
-def fit(text: str, width: int) -> str:
-    """The text, or its beginning where it is wider."""
-    if cells(text) <= width:
-        return text
-    while cells(text) > width - 1:
-        text = text[:-1]
-    return text + "…"
 
 
 class _Chart:
@@ -113,9 +98,11 @@ class _Chart:
         labels: list[tuple[int, str]] = []
         for mark in self.picture.marks:
             beyond = mark.at > self.picture.end
-            words = f"{mark.words} at {mark.at:g} s →" if beyond else mark.words
+            words = f"{mark.words} at {round(mark.at, 2):g} s →" if beyond else mark.words
             edge = self.words - 2
-            labels.append((edge - len(words) if beyond else min(self.column(mark.at), self.width - len(words)), words))
+            labels.append(
+                (max(edge - len(words), 0) if beyond else min(self.column(mark.at), self.width - len(words)), words)
+            )
         where = lanes([(at, at + len(words)) for at, words in labels])
         lines = [self.line() for _ in range(max(where) + 1)]
         for lane, (at, words) in zip(where, labels, strict=True):
@@ -179,21 +166,29 @@ def to_text(picture: Picture, width: int = 100, *, colour: bool = False, ascii_o
         ascii_only: for a terminal that knows nothing else.
     """
     chart = _Chart(picture, width, colour=colour)
-    lines = [*textwrap.wrap(picture.heading, chart.width), "", *chart.mark_lines()]
+    lines = [*textwrap.wrap(picture.heading, chart.width, break_on_hyphens=False), "", *chart.mark_lines()]
     for group in picture.groups:
         lines += [group.title] if group.title else []
         lines += [chart.phase_line(group)] if group.phases else []
         lines += [chart.bar_line(bar) for bar in group.bars]
     lines += [*chart.axis_lines(), ""]
     for group in picture.groups:
+        indent = "  " if group.title else ""
+        lines += [group.title] if group.title else []
         for note in foot(group):
-            lines += textwrap.wrap(note, chart.width, subsequent_indent="    ")
+            wrapped = textwrap.wrap(
+                note,
+                chart.width,
+                initial_indent=indent,
+                subsequent_indent=indent + "    ",
+                break_on_hyphens=False,
+            )
+            lines += [line.replace(_TOGETHER, " ") for line in wrapped]
     text = "".join(f"{line}\n" for line in lines)
     return text.translate(_ASCII).encode("ascii", "backslashreplace").decode() if ascii_only else text
 
 
 def foot(group: Group) -> list[str]:
     """What stands below the axis: how long each phase took, and what has no bar."""
-    phases = ", ".join(f"{step.name} {duration(step.end - step.start)}" for step in group.phases)
-    notes = [f"Phases: {phases}.", *group.notes] if phases else group.notes
-    return [f"{group.title}: {note}" if group.title else note for note in notes]
+    phases = [f"{step.name} {duration(step.end - step.start)}".replace(" ", _TOGETHER) for step in group.phases]
+    return [f"Phases: {', '.join(phases)}.", *group.notes] if phases else group.notes

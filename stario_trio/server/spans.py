@@ -55,6 +55,7 @@ class ServerSpans:
         if self._shutdown is None:
             self._shutdown = start_span(self._tracer, "server.shutdown")
             self._shutdown["server.graceful_timeout"] = self._config.graceful_timeout
+            self._shutdown["server.cleanup_timeout"] = self._config.cleanup_timeout
             self._shutdown["server.workers"] = self._config.workers
         if worker in self._steps:
             self._steps.pop(worker).end()

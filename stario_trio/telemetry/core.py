@@ -256,7 +256,14 @@ class Span:
         return self._error is None
 
     def fail(self, exc: BaseException) -> None:
-        """Record `exc` as an event, and as the error unless there is one already."""
+        """Record `exc` as an event, and as the error unless there is one already or it is a cancellation.
+
+        A peer that leaves and a server that stops cancel handlers every day: no error, but an event with the reason.
+        """
+        if only_cancelled(exc):
+            *_, cancelled = unfold(exc)  # the last one is a `Cancelled`, never the group around it
+            self("cancelled", {"reason": text(cancelled)})
+            return
         self(exc)
         if self._error is None:
             self.error = error_text(exc)
@@ -298,13 +305,7 @@ class Span:
     ) -> None:
         """End the work with the block, also where `end` was called before; an exception passes through."""
         if exc is not None:
-            if only_cancelled(exc):
-                # A peer that leaves and a server that stops cancel handlers every day: no error. The last one
-                # unfolded is a `Cancelled`, never the group around it, and its text says what the reason was.
-                *_, cancelled = unfold(exc)
-                self("cancelled", {"reason": text(cancelled)})
-            else:
-                self.fail(exc)
+            self.fail(exc)
         ended_before = self._elapsed is not None
         self._elapsed = perf_counter_ns() - self._clock
         if self._live or not ended_before:

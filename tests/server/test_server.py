@@ -564,6 +564,7 @@ async def test_the_report_and_the_shutdown_span() -> None:
     span = tracer.named("server.shutdown")
     assert span.attributes == {
         "server.graceful_timeout": 0.05,
+        "server.cleanup_timeout": 5.0,
         "server.workers": 1,
         "server.shutdown.reason": "stop()",
         "server.shutdown.urgent": False,
