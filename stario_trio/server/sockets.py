@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import trio
@@ -52,6 +53,11 @@ class SocketListener:
             with contextlib.suppress(OSError):  # the peer may have reset it already
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return SocketTransport(sock)
+
+    def refuse(self) -> None:
+        """See `Listener.refuse`: Linux can shut the door of a Unix socket, and of no TCP socket."""
+        if self._unix_file is not None and sys.platform == "linux":
+            self._sock.shutdown(socket.SHUT_RD)
 
     async def wait_acceptable(self) -> None:
         """See `Listener.wait_acceptable`."""

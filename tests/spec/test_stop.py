@@ -61,8 +61,9 @@ async def test_late_connections_are_bounded_by_the_backlog() -> None:
         late = [s.get("/") for _ in range(4)]  # no room for them: they wait in the backlog
         await trio.testing.wait_all_tasks_blocked()
         s.stop()
-    assert [client.reset for client in late] == [False, False, True, True]
-    assert s.worker.report.accepted_late == 2
+    # One more than the backlog, as many as Linux holds.
+    assert [client.reset for client in late] == [False, False, False, True]
+    assert s.worker.report.accepted_late == 3
 
 
 @pytest.mark.spec("SD-03")

@@ -213,6 +213,9 @@ class MemoryListener:
             raise first
         return first.transport
 
+    def refuse(self) -> None:
+        """As TCP: who comes before the close is in."""
+
     async def wait_acceptable(self) -> None:
         await trio.lowlevel.checkpoint()
         while not (self.backlog or self.closed):
