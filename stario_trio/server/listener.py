@@ -41,6 +41,10 @@ class Listener(Protocol):
         """Let nobody new in, where that is possible; who is in already can still be accepted."""
         ...
 
+    def shut(self) -> None:
+        """Let nobody in any more; may be called in any thread."""
+        ...
+
     def close(self) -> None:
         """Stop listening, and release the address. Idempotent."""
         ...

@@ -59,6 +59,8 @@ class Report:
     urgent: bool = False
     """Whether the stop was made without the rest of its grace."""
     workers: list[WorkerReport] = field(default_factory=list[WorkerReport])
+    left_behind: list[str] = field(default_factory=list[str])
+    """The threads that did not end in their time, with what they hang in (SD-14)."""
     errors: list[str] = field(default_factory=list[str])
     """What went wrong beside the requests, in words, such as a pause of the accept loop."""
 

@@ -60,12 +60,6 @@ class Server:
             cleanup_timeout=self.cleanup_timeout,
             limits=self.limits,
         )
-        if self.workers > 1:
-            raise StarioError(
-                f"Cannot use {self.workers} workers",
-                context={"workers": self.workers},
-                help_text="This version serves with one worker. Use workers=1, or run several processes.",
-            )
         self._supervisor = Supervisor(self.app.handle_request, self.app.tracer, self._config, self.report)
         self._token: trio.lowlevel.TrioToken | None = None
         self._stop_before_run: tuple[str, bool] | None = None

@@ -18,7 +18,7 @@ from stario_trio.server.transport import SocketTransport
 if TYPE_CHECKING:
     from stario_trio.server.config import Config
 
-__all__ = ["Address", "SocketListener", "bind"]
+__all__ = ["Address", "SocketListener", "bind", "close"]
 
 #: Where a server listens: `(host, port)`, or the path of its Unix socket.
 Address: TypeAlias = "tuple[str, int] | str"
@@ -65,6 +65,11 @@ class SocketListener:
             raise trio.ClosedResourceError("this listener is closed")
         await trio.lowlevel.wait_readable(self._sock)
 
+    def shut(self) -> None:
+        """Let nobody in any more, from another thread than the listener's own, which hangs (SD-14)."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """See `Listener.close`; removes the Unix socket file."""
         if self._sock.fileno() >= 0:
@@ -93,19 +98,39 @@ class UnixFile:
                 os.unlink(self.path)
 
 
-async def bind(config: Config) -> list[SocketListener]:
+async def bind(config: Config) -> list[list[SocketListener]]:
     """Bind every address of the settings, and listen.
+
+    Returns:
+        For each worker its listeners: sockets of its own for TCP (SK-01), its own descriptor of the one socket for
+        Unix (SK-03).
 
     Raises:
         StarioError: the Unix path is taken.
         OSError: an address cannot be bound; none stays bound then.
     """
     if config.unix_socket is not None:
-        return [_bind_unix(config.unix_socket, config.backlog)]
-    return await _bind_tcp(config.host, config.port, config.backlog)
+        return [[listener] for listener in _bind_unix(config.unix_socket, config.backlog, config.workers)]
+    bound: list[list[SocketListener]] = []
+    port = config.port
+    try:
+        for _ in range(config.workers):
+            bound.append(await _bind_tcp(config.host, port, config.backlog, share=config.workers > 1))
+            port = bound[0][0].port  # port 0 becomes the same real port for every worker
+    except BaseException:
+        close(bound)
+        raise
+    return bound
 
 
-async def _bind_tcp(host: str, port: int, backlog: int) -> list[SocketListener]:
+def close(bound: list[list[SocketListener]]) -> None:
+    """Close the listeners of every worker."""
+    for listeners in bound:
+        for listener in listeners:
+            listener.close()
+
+
+async def _bind_tcp(host: str, port: int, backlog: int, *, share: bool) -> list[SocketListener]:
     """Listen on every address the host name has (SK-02)."""
     listeners: list[SocketListener] = []
     refused: OSError | None = None
@@ -113,7 +138,7 @@ async def _bind_tcp(host: str, port: int, backlog: int) -> list[SocketListener]:
         found = await trio.socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, protocol, _, address in dict.fromkeys(found):
             try:
-                listener = _listen_tcp(family, kind, protocol, (address[0], port, *address[2:]), backlog)
+                listener = _listen_tcp(family, kind, protocol, (address[0], port, *address[2:]), backlog, share=share)
             except OSError as exc:
                 if family != socket.AF_INET6 or exc.errno not in _NO_IPV6:
                     raise
@@ -132,11 +157,15 @@ async def _bind_tcp(host: str, port: int, backlog: int) -> list[SocketListener]:
     return listeners
 
 
-def _listen_tcp(family: int, kind: int, protocol: int, address: tuple[str | int, ...], backlog: int) -> SocketListener:
+def _listen_tcp(
+    family: int, kind: int, protocol: int, address: tuple[str | int, ...], backlog: int, *, share: bool
+) -> SocketListener:
     sock = socket.socket(family, kind, protocol)
     try:
         if os.name == "posix":  # on Windows it would let two servers share the port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share:  # SK-01
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:  # IPv4 has a listener of its own
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
@@ -147,8 +176,8 @@ def _listen_tcp(family: int, kind: int, protocol: int, address: tuple[str | int,
         raise
 
 
-def _bind_unix(path: str, backlog: int) -> SocketListener:
-    """Listen on a Unix socket file (SK-03, SK-04)."""
+def _bind_unix(path: str, backlog: int, workers: int) -> list[SocketListener]:
+    """Listen on a Unix socket file, with a descriptor for each worker (SK-03, SK-04)."""
     if not hasattr(socket, "AF_UNIX"):
         raise StarioError("Unix sockets are not available on this platform", help_text="Give host and port instead.")
     _remove_stale(path)
@@ -164,7 +193,8 @@ def _bind_unix(path: str, backlog: int) -> SocketListener:
         if made is not None:
             made.remove()
         raise OSError(exc.errno, f"cannot listen on {path}: {exc.strerror or exc}") from exc
-    return SocketListener(sock, path, made)
+    twins = [sock.dup() for _ in range(workers - 1)]
+    return [SocketListener(each, path, made) for each in (sock, *twins)]
 
 
 def _remove_stale(path: str) -> None:

@@ -79,6 +79,8 @@ class ServerSpans:
         span, report = self._shutdown, self._report
         if span is None:
             return
+        for step in self._steps.values():
+            step.end()  # of a worker that was left behind
         for books in report.workers:
             worker = f"server.worker.{books.id}"
             span[f"{worker}.connections_at_shutdown"] = books.connections_at_shutdown
@@ -87,6 +89,8 @@ class ServerSpans:
             span[f"{worker}.connections_force_closed"] = books.force_closed
             span[f"{worker}.handler_tasks_cancelled"] = books.handlers_cancelled
             span[f"{worker}.handlers_abandoned"] = len(books.abandoned)
+        for thread in report.left_behind:
+            span("thread left behind", {"stack": thread})
         span["server.shutdown.reason"] = report.reason
         span["server.shutdown.urgent"] = report.urgent
         span.end()

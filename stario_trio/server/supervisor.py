@@ -1,7 +1,7 @@
 """One run of a server, from the first bind to the last release.
 
 [S] holds the services and the workers. The order of release is the order of the blocks here, read from the inside:
-listeners, Unix file, worker, services, spans, signal handlers (SD-20).
+listeners with their Unix file, workers, services, spans, signal handlers (SD-20).
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import trio
 from stario_trio.exceptions import sole_leaf
 from stario_trio.server.date import Date
 from stario_trio.server.signals import stop_signals
-from stario_trio.server.sockets import bind
+from stario_trio.server.sockets import bind, close
 from stario_trio.server.spans import ServerSpans
+from stario_trio.server.threads import FromThread, WorkerThread
 from stario_trio.server.worker import Worker, run_worker
 from stario_trio.telemetry.failures import only_cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator, Sequence
 
     from stario_trio.http.request import Request
     from stario_trio.http.writer import Writer
@@ -34,7 +35,7 @@ __all__ = ["Supervisor"]
 
 
 class Supervisor:
-    """Runs the worker of one `Server`, and tells about it.
+    """Runs the workers of one `Server`, and tells about them.
 
     Args:
         handle_request: the application.
@@ -54,7 +55,8 @@ class Supervisor:
         self._config = config
         self._report = report
         self._spans = ServerSpans(tracer, config, report)
-        self._workers: list[Worker] = []
+        self._crew: Sequence[Worker | WorkerThread] = ()
+        self._died: list[BaseException] = []
         self._starting = trio.CancelScope()
         self._stop_asked = False
         self._ended = False
@@ -73,7 +75,7 @@ class Supervisor:
             self._report.reason = why
         self._report.urgent = self._report.urgent or now
         self._starting.cancel(reason=why)  # ST-05: a name that takes long to resolve delays no stop
-        for worker in self._workers:
+        for worker in self._crew:
             worker.ask_to_stop(why, now=now)
 
     async def run(self, listening: Callable[[list[Address]], None]) -> None:
@@ -82,40 +84,73 @@ class Supervisor:
         Args:
             listening: told the bound addresses when connections are accepted; none if a stop came first (ST-05).
 
-        Ends when: the worker has ended.
+        Ends when: every worker has ended.
         Cancelled by: an outer cancel (SD-17).
         """
         with stop_signals(self.ask_to_stop), self._report_of_the_end():
             with self._spans.startup() as startup:
-                listeners: list[SocketListener] = []
+                bound: list[list[SocketListener]] = []
                 with self._starting:
-                    listeners = await bind(self._config)  # ST-03: however long it takes. ST-01: nobody accepts before
+                    bound = await bind(self._config)  # ST-03: however long it takes. ST-01: nobody accepts before
                 if self._stop_asked:
-                    _close(listeners)
-                    listeners = []
+                    close(bound)
+                    bound = []
                 elif self._config.unix_socket is None:
-                    startup["server.port"] = listeners[0].port  # the real one
-            listening([listener.address for listener in listeners])  # ST-04
-            if listeners:
-                await self._supervise(listeners)
+                    startup["server.port"] = bound[0][0].port  # the real one
+            listening([listener.address for listener in bound[0]] if bound else [])  # ST-04
+            if bound:
+                await self._supervise(bound)
 
-    async def _supervise(self, listeners: list[SocketListener]) -> None:
-        """Run the worker among the services that outlive its handlers.
+    async def _supervise(self, bound: list[list[SocketListener]]) -> None:
+        """Run the workers among the services that outlive their handlers.
 
-        Ends when: the worker has ended; the services end after it (SD-19).
+        Ends when: the workers have ended; the services end after them (SD-19).
         Cancelled by: an outer cancel (SD-17).
         """
         date = Date()
-        worker = Worker(0, listeners, self._handle_request, self._config, date, observer=self)
-        self._workers.append(worker)
-        self._report.workers.append(worker.report)
+        observer = self if len(bound) == 1 else FromThread(self)
+        workers = [
+            Worker(number, listeners, self._handle_request, self._config, date, observer=observer)
+            for number, listeners in enumerate(bound)
+        ]
+        self._report.workers.extend(worker.report for worker in workers)
+        async with trio.open_nursery() as services:  # [S]
+            services.start_soon(date.run, name="date")
+            if len(workers) == 1:
+                self._crew = workers
+                await run_worker(workers[0])
+            else:
+                await self._supervise_threads(workers)
+            services.cancel_scope.cancel(reason="the last handler has ended")  # SD-19
+
+    async def _supervise_threads(self, workers: list[Worker]) -> None:
+        """Run each worker in a thread of its own.
+
+        Raises:
+            BaseException: what ended the first worker that died; the others have been stopped in order (SD-21).
+
+        Ends when: every thread has ended, or was left behind (SD-14).
+        Cancelled by: an outer cancel (SD-17).
+        """
+        threads = [WorkerThread(worker) for worker in workers]
+        self._crew = threads
+        async with trio.open_nursery() as crew:  # [N]
+            for thread in threads:
+                crew.start_soon(self._tend, thread, name=f"tend {thread.name}")
+        if self._died:
+            raise self._died[0]
+
+    async def _tend(self, thread: WorkerThread) -> None:
         try:
-            async with trio.open_nursery() as services:  # [S]
-                services.start_soon(date.run, name="date")
-                await run_worker(worker)
-                services.cancel_scope.cancel(reason="the last handler has ended")  # SD-19
+            await thread.tend()
+        except trio.Cancelled:
+            raise
+        except BaseException as exc:  # noqa: BLE001  (it comes out when the others have stopped)
+            self._died.append(exc)
+            self.ask_to_stop(repr(exc), now=False)
         finally:
-            _close(listeners)  # a worker that died could not (SD-21)
+            if thread.left_behind:
+                self._report.left_behind.append("\n".join([thread.name, *thread.stack()]))
 
     @contextmanager
     def _report_of_the_end(self) -> Generator[None]:
@@ -145,8 +180,3 @@ class Supervisor:
         if words not in self._report.errors:  # a shortage repeats itself ten times a second
             self._report.errors.append(words)
             self._spans.trouble(words)
-
-
-def _close(listeners: list[SocketListener]) -> None:
-    for listener in listeners:
-        listener.close()

@@ -80,7 +80,7 @@ class Worker:
         self.timers: Timers = Timers(min(self.limits.keep_alive, self.limits.header_timeout))
         self.peers: PeerWatch = peer_watch()
         self.connections: dict[Connection, None] = {}
-        self._listeners = listeners
+        self.listeners: Sequence[Listener] = listeners
         self._observer = observer
         self._nursery: trio.Nursery | None = None
         self._stopping = False
@@ -107,6 +107,7 @@ class Worker:
                 worker.start_soon(self.close_down, name="close_down")
                 await self._serve_connections()
         finally:
+            self._close_listeners()  # SD-21: a worker that dies could not close them in its script
             self.lifecycle.advance(Cause.OUTER_CANCEL, "an error of the worker")  # too late after any other end
             self.lifecycle.advance(Cause.HANDLERS_ENDED)
             self.report.durations = self.lifecycle.durations()
@@ -119,7 +120,7 @@ class Worker:
         """
         async with trio.open_nursery() as connections:  # [C]
             self._nursery = connections
-            for listener in self._listeners:
+            for listener in self.listeners:
                 connections.start_soon(self._accept, listener, name="accept")
             # STOP_ACCEPTING still admits connections, after the accept loops may have ended.
             await self.lifecycle.wait_phase(Phase.DRAINING)
@@ -169,7 +170,7 @@ class Worker:
         """SD-02: nobody whom the kernel has let in is reset; what it has received of a request counts too."""
         if self.lifecycle.phase is not Phase.STOP_ACCEPTING:
             return  # overtaken by an outer cancel: nobody is served any more
-        for listener in self._listeners:
+        for listener in self.listeners:
             listener.refuse()
             # Linux holds one more than it was asked for.
             for transport in accept_now(listener, self.config.backlog + 1, self._observer.trouble):
@@ -178,7 +179,7 @@ class Worker:
             connection.note_arrived()
 
     def _close_listeners(self) -> None:
-        for listener in self._listeners:
+        for listener in self.listeners:
             listener.close()
 
     def _grace_ends(self) -> float:

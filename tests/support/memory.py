@@ -213,6 +213,9 @@ class MemoryListener:
             raise first
         return first.transport
 
+    def shut(self) -> None:
+        self.close()
+
     def refuse(self) -> None:
         """As TCP: who comes before the close is in."""
 
