@@ -77,8 +77,8 @@ class Alive(Generic[T]):
         """
         peer = self._peer
         try:
-            if not (self._ended or peer.disconnected or peer.shutting_down):
-                with peer.alive():
+            if not self._ended:
+                with peer.alive():  # AL-05: entered too late, it ends at its first wait
                     await peer.drain()  # AL-04
                     if self._items is None:
                         return cast("T", None)

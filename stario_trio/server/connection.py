@@ -18,6 +18,7 @@ from stario_trio.server.outbox import Outbox
 from stario_trio.server.phases import Phase
 from stario_trio.server.transport import Arrived
 from stario_trio.server.wire import RequestReader, WireError
+from stario_trio.telemetry.failures import only_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,9 +187,16 @@ class Connection:
         self.handling = True
         try:
             await exchange.run()
-        except BaseException:
-            if not self.ring.ended and trio.current_effective_deadline() == -math.inf:
-                self.worker.note_outer_cancel()
+        except BaseException as exc:
+            if trio.current_effective_deadline() == -math.inf:
+                if not self.ring.ended:
+                    self.worker.note_outer_cancel()
+            elif only_cancelled(exc):
+                # Nobody has cancelled it here: the handler has kept this one from a scope that is gone. Further out it
+                # would end the nursery of all connections, without a word.
+                self.worker.trouble(f"a handler raised a cancellation that was not for it: {type(exc).__name__}")
+                self._keep = False
+                return  # noqa: ASYNC104  (it belongs to no scope that is open)
             raise
         finally:
             self.handling = False
@@ -284,7 +292,7 @@ class Connection:
 
     def until_peer_leaves(self) -> Ring:
         """The ring of `w.alive()`: ended by DRAINING, or by the peer leaving (AL-01)."""
-        if self._unwatch is None and not self._left and not self.outbox.lost:
+        if self._unwatch is None and not self.peer_has_left():  # AL-05: a look, since the watch tells a turn later
             self._unwatch = self.transport.watch(self.worker.peers, self._peer_left)
         ring = self.worker.lifecycle.until(Phase.DRAINING, "alive", group=self._alive_rings)
         if self._left:

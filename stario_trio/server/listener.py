@@ -37,6 +37,10 @@ class Listener(Protocol):
         """Return when `accept` has something to take."""
         ...
 
+    def refuse(self) -> None:
+        """Let nobody new in, where that is possible; who is in already can still be accepted."""
+        ...
+
     def close(self) -> None:
         """Stop listening, and release the address. Idempotent."""
         ...

@@ -68,6 +68,8 @@ TRANSITIONS: Final[dict[tuple[Phase, Cause], Phase]] = {
     (_DRAINING, Cause.OUTER_CANCEL): _AWAITING,
     #
     (_FORCE_CLOSING, Cause.SOCKETS_CLOSED): _CANCELLING,
+    # The last connection may end in the very turn in which haste is asked for.
+    (_FORCE_CLOSING, Cause.DRAINED): _FORCE_CLOSING,
     (_FORCE_CLOSING, Cause.DEADLINE): _FORCE_CLOSING,
     (_FORCE_CLOSING, Cause.STOP): _FORCE_CLOSING,
     (_FORCE_CLOSING, Cause.URGENT): _FORCE_CLOSING,

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import trio
@@ -53,6 +54,11 @@ class SocketListener:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return SocketTransport(sock)
 
+    def refuse(self) -> None:
+        """See `Listener.refuse`: Linux can shut the door of a Unix socket, and of no TCP socket."""
+        if self._unix_file is not None and sys.platform == "linux":
+            self._sock.shutdown(socket.SHUT_RD)
+
     async def wait_acceptable(self) -> None:
         """See `Listener.wait_acceptable`."""
         if self._sock.fileno() < 0:
@@ -73,7 +79,7 @@ class UnixFile:
     """The file of a Unix socket, known by its inode."""
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        self.path = os.path.abspath(path)  # the program may change its directory
         self._identity = self._identify()
 
     def _identify(self) -> tuple[int, int]:

@@ -55,6 +55,7 @@ class Supervisor:
         self._report = report
         self._spans = ServerSpans(tracer, config, report)
         self._workers: list[Worker] = []
+        self._starting = trio.CancelScope()
         self._stop_asked = False
         self._ended = False
 
@@ -71,6 +72,7 @@ class Supervisor:
             self._stop_asked = True
             self._report.reason = why
         self._report.urgent = self._report.urgent or now
+        self._starting.cancel(reason=why)  # ST-05: a name that takes long to resolve delays no stop
         for worker in self._workers:
             worker.ask_to_stop(why, now=now)
 
@@ -85,7 +87,9 @@ class Supervisor:
         """
         with stop_signals(self.ask_to_stop), self._report_of_the_end():
             with self._spans.startup() as startup:
-                listeners = await bind(self._config)  # ST-03: however long it takes. ST-01: nobody accepts before
+                listeners: list[SocketListener] = []
+                with self._starting:
+                    listeners = await bind(self._config)  # ST-03: however long it takes. ST-01: nobody accepts before
                 if self._stop_asked:
                     _close(listeners)
                     listeners = []

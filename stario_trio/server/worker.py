@@ -170,7 +170,9 @@ class Worker:
         if self.lifecycle.phase is not Phase.STOP_ACCEPTING:
             return  # overtaken by an outer cancel: nobody is served any more
         for listener in self._listeners:
-            for transport in accept_now(listener, self.config.backlog, self._observer.trouble):
+            listener.refuse()
+            # Linux holds one more than it was asked for.
+            for transport in accept_now(listener, self.config.backlog + 1, self._observer.trouble):
                 self.admit(transport)
         for connection in self.connections:
             connection.note_arrived()
@@ -229,6 +231,10 @@ class Worker:
         """Start a task of a connection: its own, or the one that flushes what its peer has not taken."""
         assert self._nursery is not None, "serving"
         self._nursery.start_soon(run)
+
+    def trouble(self, words: str) -> None:
+        """Tell of what hampers the worker, beside its requests."""
+        self._observer.trouble(words)
 
     def ended(self, connection: Connection) -> None:
         """Take an ended connection off the books."""
