@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from stario_trio.server.exchange import Exchange, refusal
+from stario_trio.server.lifecycle import BrokenScopesError
 from stario_trio.server.linger import linger
 from stario_trio.server.outbox import Outbox
 from stario_trio.server.phases import Phase
@@ -114,6 +115,8 @@ class Connection:
                     await self._refuse(WireError(408, "Request timeout"))
         except trio.ClosedResourceError:
             pass  # FORCE_CLOSING has closed the socket under us
+        except BrokenScopesError as exc:  # the handler's mistake, and not to be the end of its neighbours
+            self.worker.trouble(f"a handler has broken the order of its cancel scopes: {exc}")
         finally:
             self.closed = True
             self.cut()

@@ -68,7 +68,6 @@ BROKEN_SCOPES = (
 )
 
 
-@pytest.mark.xfail(strict=True, raises=BaseException, reason=BROKEN_SCOPES)
 async def test_a_scope_left_open_by_a_generator() -> None:
     async def numbers() -> AsyncGenerator[int]:
         with trio.CancelScope():
@@ -93,7 +92,6 @@ ENTERED_TWICE = (
 
 
 @pytest.mark.spec("AL-01")
-@pytest.mark.xfail(strict=True, raises=BaseException, reason=ENTERED_TWICE)
 async def test_one_alive_entered_twice_is_an_error_of_that_handler() -> None:
     seen: list[BaseException] = []
 
@@ -111,11 +109,6 @@ async def test_one_alive_entered_twice_is_an_error_of_that_handler() -> None:
 
 
 @pytest.mark.spec("AL-02")
-@pytest.mark.xfail(
-    strict=True,
-    reason="Alive.__anext__ looks for its source after the wait for room, when another task may have ended the loop, "
-    "and takes no source for `w.alive()` without one",
-)
 async def test_tasks_that_share_one_loop_get_only_items() -> None:
     got: list[object] = []
 
