@@ -122,11 +122,12 @@ MUTATIONS = [
              '        for ring in list(self._alive_rings):\n            ring.end("the peer has left")', "        pass"),
     Mutation("AL-02", "the source is not closed at the end", ALIVE,
              "        await self.close_source()\n        raise StopAsyncIteration", "        raise StopAsyncIteration"),
-    Mutation("AL-03", "the loop goes on while the server drains", ALIVE,
-             "peer.disconnected or peer.shutting_down", "peer.disconnected"),
+    Mutation("AL-03", "a loop without a source is not ended", ALIVE,
+             "            if not self._ended:\n",
+             "            if self._items is None:\n                return cast('T', None)\n            if not self._ended:\n"),
     Mutation("AL-04", "rounds do not wait for the peer", ALIVE, "await peer.drain()", "pass"),
-    Mutation("AL-05", "it is not looked whether the end has come already", ALIVE,
-             "if not (self._ended or peer.disconnected or peer.shutting_down)", "if not self._ended"),
+    Mutation("AL-05", "nobody looks whether the peer has left already", CONNECTION,
+             "self._unwatch is None and not self.peer_has_left()", "self._unwatch is None and not self._left"),
 ]  # fmt: skip
 
 

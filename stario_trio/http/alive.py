@@ -9,6 +9,8 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
+from stario_trio.exceptions import StarioError
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
     from types import TracebackType
@@ -33,7 +35,7 @@ class Alive(Generic[T]):
     nobody tells an iterator, is closed when the handler ends; one that closes itself (a relay subscription), at once.
     """
 
-    __slots__ = ("_ended", "_items", "_peer", "_scope")
+    __slots__ = ("_ended", "_endless", "_items", "_peer", "_scope")
 
     def __init__(
         self, peer: Peer, source: AsyncIterable[T] | None, at_end: Callable[[Callable[[], Awaitable[None]]], object]
@@ -41,6 +43,7 @@ class Alive(Generic[T]):
         self._peer = peer
         self._items: AsyncIterator[T] | None = None if source is None else source.__aiter__()
         self._scope: AliveScope | None = None
+        self._endless = source is None
         self._ended = False
         # One that closes itself does so when the last reference to it is gone, so nobody must hold another. (An async
         # generator has `__del__` too, but it can only be closed by awaiting.)
@@ -53,6 +56,11 @@ class Alive(Generic[T]):
         Ends when: the body is done.
         Cancelled by: DRAINING, or the peer leaving. Outer cancels pass through.
         """
+        if self._scope is not None:
+            raise StarioError(
+                "This alive() block is entered already",
+                help_text="Call w.alive() again for another block: each one is entered once.",
+            )
         self._scope = self._peer.alive()
         self._scope.__enter__()
         return self
@@ -77,12 +85,13 @@ class Alive(Generic[T]):
         """
         peer = self._peer
         try:
-            if not (self._ended or peer.disconnected or peer.shutting_down):
-                with peer.alive():
+            if not self._ended:
+                with peer.alive():  # AL-05: entered too late, it ends at its first wait
                     await peer.drain()  # AL-04
-                    if self._items is None:
+                    if self._endless:
                         return cast("T", None)
-                    return await self._items.__anext__()
+                    if self._items is not None:  # or another task has come to the end while this one waited
+                        return await self._items.__anext__()
         except BaseException:  # also the source's own StopAsyncIteration
             await self.close_source()  # noqa: ASYNC102  (the same)
             raise

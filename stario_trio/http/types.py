@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from stario_trio.http.request import Request  # noqa: TC001
 from stario_trio.http.writer import Writer
 from stario_trio.telemetry.core import Event, Span  # noqa: TC001
+from stario_trio.telemetry.noop import NOOP_SPAN
 
 if TYPE_CHECKING:
     from stario_trio.http.app import Stario
@@ -30,7 +31,7 @@ class Context:
     `c("cache miss", {"key": k})` records an event and `c["user.id"] = 7` an attribute, on the current step.
     """
 
-    __slots__ = ("app", "req", "span", "state")
+    __slots__ = ("_unspanned", "app", "req", "span", "state")
 
     # By hand: a dataclass with a default factory costs three times as much, for every request.
     def __init__(self, app: Stario, req: Request, span: Span, state: dict[str, Any] | None = None) -> None:
@@ -38,6 +39,9 @@ class Context:
         self.req: Request = req
         self.span: Span = span
         self.state: dict[str, Any] = {} if state is None else state
+        # What `c[key] = value` has set while the span keeps nothing: a handler may count on reading it back, and a
+        # tracer must not change what a program does.
+        self._unspanned: dict[str, Any] | None = None
 
     @property
     def current(self) -> Span:
@@ -70,15 +74,23 @@ class Context:
                 step.open = False
                 _innermost.set(_nearest_open(_innermost.get()))
 
+    def _attributes(self) -> Span | dict[str, Any]:
+        span = self.current
+        if span is not NOOP_SPAN:
+            return span
+        if self._unspanned is None:
+            self._unspanned = {}
+        return self._unspanned
+
     def __setitem__(self, key: str, value: Any) -> None:
-        self.current[key] = value
+        self._attributes()[key] = value
 
     def __getitem__(self, key: str) -> Any:
         """The attribute of the current step, None if it has none of that name."""
-        return self.current[key]
+        return self._attributes().get(key)
 
     def __contains__(self, key: str) -> bool:
-        return key in self.current
+        return key in self._attributes()
 
     # Without this, iteration would fall back to c[0], c[1], ... which never ends.
     __iter__: None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 from urllib.parse import quote
 
 from stario_trio.exceptions import StarioError
@@ -258,10 +258,12 @@ class Writer:
 
         Raises:
             RuntimeError: the response is completed, or `content-length` promised less.
+            TypeError: not bytes.
             StarioError: the peer is too far behind (`Limits.max_unsent`): `await w.drain()` between writes.
         """
         if self.completed:
             raise RuntimeError("Cannot write after response is completed. Write before end() and the one-shot methods.")
+        data = _as_bytes(data)  # before the head is sent: what is no bytes can still become a 500
         if self._framing is None:
             self.write_headers(200)
         self._piece(data)
@@ -286,9 +288,12 @@ class Writer:
         Raises:
             RuntimeError: `content-length` promised another size. If it promised more, the connection is cut, since
                 the peer would take the next response for the rest of this one.
+            TypeError: `data` is not bytes.
         """
         if self.completed:
             return
+        if data is not None:
+            data = _as_bytes(data)
         if self._framing is None:
             self._start(200 if data else 204, len(data or b""), data or b"")
         elif data:
@@ -317,9 +322,10 @@ class Writer:
         Raises:
             RuntimeError: the head is sent already.
             StarioError: not a final status.
+            TypeError: `body` is not bytes.
             ValueError: a control character in `content_type`.
         """
-        self._respond(body, encode_value(content_type), status)
+        self._respond(_as_bytes(body), encode_value(content_type), status)
 
     def _respond(self, body: bytes, content_type: bytes, status: int) -> None:
         self._start(status, len(body), body, content_type)
@@ -439,6 +445,15 @@ class Writer:
             fields.set("connection", "keep-alive")
             self._start(200, None)
         self._piece(event)
+
+
+def _as_bytes(data: object) -> bytes:
+    """Bytes-like objects as bytes, with which framing counts and which nobody changes while they wait to be sent."""
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, (bytearray, memoryview)):
+        return bytes(cast("bytes", data))
+    raise TypeError(f"A body is bytes, not {type(data).__name__}. Encode text first, or use text(), html() or json().")
 
 
 def _says_close(fields: Headers) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from stario_trio.server.exchange import Exchange, refusal
+from stario_trio.server.lifecycle import BrokenScopesError
 from stario_trio.server.linger import linger
 from stario_trio.server.outbox import Outbox
 from stario_trio.server.phases import Phase
@@ -114,6 +115,8 @@ class Connection:
                     await self._refuse(WireError(408, "Request timeout"))
         except trio.ClosedResourceError:
             pass  # FORCE_CLOSING has closed the socket under us
+        except BrokenScopesError as exc:  # the handler's mistake, and not to be the end of its neighbours
+            self.worker.trouble(f"a handler has broken the order of its cancel scopes: {exc}")
         finally:
             self.closed = True
             self.cut()
@@ -196,7 +199,7 @@ class Connection:
                 # would end the nursery of all connections, without a word.
                 self.worker.trouble(f"a handler raised a cancellation that was not for it: {type(exc).__name__}")
                 self._keep = False
-                return
+                return  # noqa: ASYNC104  (it belongs to no scope that is open)
             raise
         finally:
             self.handling = False
@@ -292,7 +295,7 @@ class Connection:
 
     def until_peer_leaves(self) -> Ring:
         """The ring of `w.alive()`: ended by DRAINING, or by the peer leaving (AL-01)."""
-        if self._unwatch is None and not self._left and not self.outbox.lost:
+        if self._unwatch is None and not self.peer_has_left():  # AL-05: a look, since the watch tells a turn later
             self._unwatch = self.transport.watch(self.worker.peers, self._peer_left)
         ring = self.worker.lifecycle.until(Phase.DRAINING, "alive", group=self._alive_rings)
         if self._left:

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-__all__ = ["Lifecycle", "Ring"]
+__all__ = ["BrokenScopesError", "Lifecycle", "Ring"]
+
+
+class BrokenScopesError(Exception):
+    """A body has left a cancel scope open; Trio notices when the one around it closes."""
 
 
 class Ring:
@@ -66,7 +70,10 @@ class Ring:
         del self._lifecycle.rings[self]
         if self._group is not None:
             del self._group[self]
-        return self._scope.__exit__(exc_type, exc, tb)
+        try:
+            return self._scope.__exit__(exc_type, exc, tb)
+        except RuntimeError as error:
+            raise BrokenScopesError(str(error)) from error
 
     @property
     def phase(self) -> Phase:

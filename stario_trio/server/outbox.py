@@ -70,7 +70,8 @@ class Outbox:
             last: taken however many bytes wait already, since nothing follows.
 
         Raises:
-            StarioError: more than `max_unsent` bytes wait already. Nothing of `data` is kept.
+            StarioError: more than `max_unsent` bytes wait already, and nothing of `data` is kept. Or bytes must wait
+                and this is no thread of Trio's; if the peer has a part of them already, it is lost.
         """
         if self.lost or not data:
             return
@@ -81,17 +82,24 @@ class Outbox:
                 help_text="Wait between writes: `await w.drain()`, or write inside `async for ... in w.alive(...)`.",
             )
         rest: bytes | memoryview = data
+        taken = 0
         if not self._queue:
             try:
                 taken = self._transport.send(data)
             except BlockingIOError:
-                taken = 0
+                pass
             except OSError as exc:
                 self.lose(f"sending failed: {exc}")
                 return
             if taken == len(data):
                 return
             rest = memoryview(data)[taken:]
+        if not trio.lowlevel.in_trio_run():  # the flushing task would never start, nor the connection ever end
+            self.lost = taken > 0
+            raise StarioError(
+                "Written from a thread",
+                help_text="Write in the handler, or `trio.from_thread.run_sync(w.write, data)` in the thread.",
+            )
         self._queue.append(rest)
         self.unsent += len(rest)
         if not self._flushing:

@@ -84,7 +84,7 @@ class UnixFile:
     """The file of a Unix socket, known by its inode."""
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        self.path = os.path.abspath(path)  # the program may change its directory
         self._identity = self._identify()
 
     def _identify(self) -> tuple[int, int]:

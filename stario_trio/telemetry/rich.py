@@ -160,12 +160,12 @@ class RichTracer:
         return Group(Text(f"… {more:,} more open", "dim"), *shown) if more > 0 else Group(*shown)
 
     def _print(self, node: Node) -> None:
-        if self._lively:
-            with suppress(*BROKEN):
+        with suppress(*BROKEN):  # also a span whose live lists hold what is no event: it must not end the thread
+            if self._lively:
                 self.console.print(_panel(node))
-        else:
-            first = heading(node.span).append_text(inline(node.span.attributes))
-            self._write("".join(f"{line.plain}\n" for line in (first, *below(node, "  "))))
+            else:
+                first = heading(node.span).append_text(inline(node.span.attributes))
+                self._write("".join(f"{line.plain}\n" for line in (first, *below(node, "  "))))
 
     def _write(self, lines: str) -> None:
         encoding = self.console.encoding

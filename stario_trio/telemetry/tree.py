@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from stario_trio.telemetry.core import Span
 
-__all__ = ["SHOWN", "Node", "Tree"]
+__all__ = ["MAX_DEPTH", "SHOWN", "Node", "Tree"]
 
 #: The mark of a span that has been shown as finished, or was given up: it concerns nobody any more.
 SHOWN: Final = "shown"
@@ -20,12 +20,18 @@ SHOWN: Final = "shown"
 #: of a span go first. More would not fit a screen.
 MAX_CHILDREN: Final = 100
 
+#: A step deeper than this stands beside the step it belongs to. More indentation leaves no room on a line, and a
+#: program may nest its steps deeper than Python nests calls.
+MAX_DEPTH: Final = 20
+
 
 @dataclass(slots=True, eq=False)
 class Node:
     """A span and the steps below it, in the order they started."""
 
     span: Span
+    depth: int = 0
+    """How many steps it stands below its root, at most `MAX_DEPTH`."""
     children: deque[Node] = field(default_factory=deque["Node"])
     left_out: int = 0
     """How many older children are not kept."""
@@ -40,7 +46,7 @@ class Tree:
 
     def __init__(self) -> None:
         self.roots: dict[UUID, Node] = {}
-        self._nodes: dict[UUID, Node] = {}
+        self._nodes: dict[UUID, Node] = {}  # by the id of a span: where its steps go
         self._finished: dict[UUID, Node] = {}
 
     def __len__(self) -> int:
@@ -56,12 +62,14 @@ class Tree:
             self._finished[span.id] = self.roots[span.id]
 
     def _attach(self, node: Node) -> None:
-        self._nodes[node.span.id] = node
         parent_id = node.span.parent_id
         if parent_id is None or parent_id not in self._nodes:
+            self._nodes[node.span.id] = node
             self.roots[node.span.id] = node
             return
         parent = self._nodes[parent_id]
+        node.depth = parent.depth + 1
+        self._nodes[node.span.id] = node if node.depth < MAX_DEPTH else parent
         if len(parent.children) == MAX_CHILDREN:
             self._forget(parent.children.popleft())
             parent.left_out += 1

@@ -16,6 +16,7 @@ from stario_trio.http.request import BodyReader, Request
 from stario_trio.http.types import Context, ErrorHandler, Handler, Middleware
 from stario_trio.http.writer import Writer
 from stario_trio.telemetry.core import Span
+from stario_trio.telemetry.noop import NOOP_SPAN
 
 if typing.TYPE_CHECKING:
     from types import TracebackType
@@ -132,6 +133,20 @@ def test_attributes_go_to_the_current_step() -> None:
         assert "user" not in c
     assert c.span.attributes == {"user": "ada"}
     assert span.attributes == {"n": 1, "rows": 3}
+
+
+def test_a_tracer_that_keeps_nothing_changes_nothing() -> None:
+    """The seed's `users.discard(c["user_id"])` must not depend on who traces."""
+    request = Request(path="/", headers=Headers(), body=BodyReader.of(b""))
+    c, other = Context(APP, request, NOOP_SPAN), Context(APP, request, NOOP_SPAN)
+    assert c["user_id"] is None
+    assert "user_id" not in c
+    c["user_id"] = 7
+    with c.step("load"):
+        assert c["user_id"] == 7
+    assert "user_id" in c
+    assert "user_id" not in other
+    assert NOOP_SPAN["user_id"] is None
 
 
 def test_a_context_is_not_iterable() -> None:

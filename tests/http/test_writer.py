@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from array import array
 from datetime import UTC, datetime, timedelta, timezone
 from http.cookies import CookieError
 from itertools import product
@@ -482,13 +483,49 @@ def test_a_head_that_was_refused_can_be_mended() -> None:
     assert Response(peer.sent).body == b"body"
 
 
-@pytest.mark.parametrize("body", ["text", None, 5])
+@pytest.mark.parametrize("body", ["text", None, 5, [1], ""])
 def test_a_body_that_is_not_bytes_is_refused_before_anything_is_sent(body: Any) -> None:
     peer = FakePeer()
     w = peer.writer()
-    with pytest.raises(TypeError):
-        w.respond(body, b"text/plain")
-    assert (bytes(peer.sent), w.started) == (b"", False)
+    writes: list[Callable[[], object]] = [lambda: w.respond(body, b"text/plain"), lambda: w.write(body)]
+    if body is not None:  # no data, to `end`
+        writes.append(lambda: w.end(body))
+    for write in writes:
+        with pytest.raises(TypeError, match="A body is bytes"):
+            write()
+        assert (bytes(peer.sent), w.started) == (b"", False)
+
+
+@pytest.mark.parametrize("size", [None, "12"])
+def test_what_is_like_bytes_is_counted_in_bytes(size: str | None) -> None:
+    """The length of a memoryview is not its size: a chunk of a wrong size would let its content frame the rest."""
+    numbers: Any = memoryview(array("I", [1, 2, 3]))
+
+    def write(w: Writer) -> None:
+        if size is not None:
+            w.headers.set("content-length", size)
+        w.write(numbers)
+
+    assert numbers.nbytes == 12
+    assert response_to(write).body == bytes(numbers)
+    assert response_to(lambda w: w.respond(numbers, b"image/png")).body == bytes(numbers)
+    assert response_to(lambda w: w.end(numbers)).body == bytes(numbers)
+
+
+def test_a_buffer_may_be_used_again_after_the_write() -> None:
+    """What the kernel does not take waits in the outbox, which must not hold the handler's own buffer."""
+    sent: list[bytes] = []
+
+    class Keeps(FakePeer):
+        def send(self, data: bytes, *, last: bool = False) -> None:
+            sent.append(data)
+
+    w = Keeps().writer()
+    w.headers.set("content-length", "4")
+    buffer: Any = bytearray(b"body")
+    w.write(buffer)
+    buffer[:] = b"EVIL"
+    assert sent[-1] == b"body"
 
 
 @pytest.mark.parametrize("status", [99, 199, 600, 99999])

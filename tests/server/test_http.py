@@ -16,7 +16,7 @@ from tests.support.live import live, peer
 from tests.support.stage import request, stage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from stario_trio import Context, Server, Writer
 
@@ -853,3 +853,30 @@ async def test_many_clients_at_once() -> None:
                 nursery.start_soon(one, n)
         assert len(served) == 100
     assert server.report.workers[0].balanced
+
+
+@pytest.mark.spec("AL-05")
+@pytest.mark.parametrize("form", ["loop", "source"])
+async def test_alive_entered_after_the_peer_has_left_begins_no_round(form: str) -> None:
+    """Also in the very turn in which it is entered: no watch has had a chance to tell of the peer's end yet."""
+    entered, left, done = trio.Event(), trio.Event(), trio.Event()
+    rounds: list[object] = []
+
+    async def endless() -> AsyncGenerator[int]:
+        while True:
+            yield 1
+
+    async def handler(c: Context, w: Writer) -> None:
+        entered.set()
+        await left.wait()
+        async for item in w.alive() if form == "loop" else w.alive(endless()):
+            rounds.append(item)
+        done.set()
+
+    async with live(("/", handler)) as server:
+        async with peer(server) as client:
+            await client.get("/")
+            await entered.wait()
+        left.set()  # on loopback the end of the peer is in the kernel when its close has returned
+        await done.wait()
+    assert rounds == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,19 @@ async def test_what_it_does_not_take_keeps_its_order(autojump_clock: object) -> 
         assert it.client.received == b"abcdefghij"
         assert it.outbox.unsent == 0
         assert it.flushes == 1
+
+
+@pytest.mark.parametrize("window", [0, 3])
+async def test_a_thread_that_writes_too_much_is_told(window: int, autojump_clock: object) -> None:
+    """It cannot start the task that would send the rest, and without it the connection would wait for ever."""
+    async with sender(window=window) as it:
+        with ThreadPoolExecutor() as thread, pytest.raises(StarioError, match=r"(?s)thread.*from_thread"):
+            thread.submit(it.outbox.send, b"abcdef").result()  # not `to_thread`: the clock would run on
+        assert it.outbox.lost == (window > 0)  # the peer has a part that cannot be taken back
+        it.client.take(100)
+        it.outbox.send(b"next")
+        await it.outbox.wait_below(1)
+        assert bytes(it.client.received) == (b"abc" if window else b"next")
 
 
 async def test_one_task_at_a_time_flushes(autojump_clock: object) -> None:

@@ -39,6 +39,10 @@ class Client:
 
     def send(self, data: bytes) -> None:
         assert not self.closed
+        if self.transport.closed_by_server:  # nobody is there any more: the kernel answers with a reset
+            self.reset = True
+            self.news()
+            return
         self.arrived.append(data)
         self.transport.wake()
 
@@ -87,7 +91,7 @@ class MemoryTransport:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._closed = False
+        self.closed_by_server = False
         self._sending_ended = False
         self._readers = trio.lowlevel.ParkingLot()
         self._writers = trio.lowlevel.ParkingLot()
@@ -102,7 +106,7 @@ class MemoryTransport:
                 peer_left()
 
     def recv(self, max_bytes: int) -> bytes:
-        if self._closed:
+        if self.closed_by_server:
             raise OSError(errno.EBADF, "closed")
         arrived = self._client.arrived
         if arrived:
@@ -115,12 +119,12 @@ class MemoryTransport:
         raise BlockingIOError
 
     def peek(self) -> Arrived:
-        if self._client.arrived and not self._closed:
+        if self._client.arrived and not self.closed_by_server:
             return Arrived.BYTES
-        return Arrived.END if self._client.closed or self._closed else Arrived.NOTHING
+        return Arrived.END if self._client.closed or self.closed_by_server else Arrived.NOTHING
 
     def send(self, data: bytes | memoryview) -> int:
-        if self._closed:
+        if self.closed_by_server:
             raise OSError(errno.EBADF, "closed")
         if self._client.left:
             raise BrokenPipeError(errno.EPIPE, "gone")
@@ -138,18 +142,18 @@ class MemoryTransport:
 
     async def wait_readable(self) -> None:
         await trio.lowlevel.checkpoint()
-        while not (self._closed or self._client.arrived or self._client.closed):
+        while not (self.closed_by_server or self._client.arrived or self._client.closed):
             await self._readers.park()
         self._check_open()
 
     async def wait_writable(self) -> None:
         await trio.lowlevel.checkpoint()
-        while not (self._closed or self._client.window > 0 or self._client.left):
+        while not (self.closed_by_server or self._client.window > 0 or self._client.left):
             await self._writers.park()
         self._check_open()
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self.closed_by_server:
             raise trio.ClosedResourceError
 
     def watch(self, hub: PeerWatch, peer_left: Callable[[], None]) -> Callable[[], None]:
@@ -168,8 +172,8 @@ class MemoryTransport:
         self._client.news()
 
     def close(self) -> None:
-        if not self._closed:
-            self._closed = True
+        if not self.closed_by_server:
+            self.closed_by_server = True
             if self._client.arrived and not self._client.left:
                 self._client.reset = True  # closing with unread input, as a kernel does (facts: F2)
             self._client.ended = True
@@ -177,7 +181,7 @@ class MemoryTransport:
             self.wake()
 
     def abort(self) -> None:
-        if not self._closed:
+        if not self.closed_by_server:
             self._client.reset = True
             self.close()
 

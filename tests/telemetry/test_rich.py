@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import trio
@@ -17,6 +17,8 @@ from stario_trio.telemetry.tree import SHOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from stario_trio.telemetry import Event
 
 
 class Output(io.StringIO):
@@ -355,6 +357,21 @@ def test_a_broken_output_harms_nobody(
             tracer("a").end()
             assert output.tried.acquire(timeout=10)
             tracer.flush()
+        assert threads()[0].is_alive()
+
+
+@pytest.mark.spec("SD-22")
+@pytest.mark.parametrize("console", [pipe, terminal])
+def test_a_span_that_cannot_be_shown_does_not_end_the_thread(
+    console: Callable[[io.StringIO], Console], output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rich, "REFRESH", 0.001)
+    with RichTracer(console(output)) as tracer:
+        bad = tracer("bad")
+        bad.events.append(cast("Event", "no event"))
+        bad.end()
+        tracer("good").end()
+        output.wait_for("good")
         assert threads()[0].is_alive()
 
 

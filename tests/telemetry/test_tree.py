@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import sys
 from typing import Self
 
 from stario_trio.telemetry import Span
-from stario_trio.telemetry.tree import MAX_CHILDREN, SHOWN, Node, Tree
+from stario_trio.telemetry.tree import MAX_CHILDREN, MAX_DEPTH, SHOWN, Node, Tree
 
 
 class Quiet:
@@ -124,3 +125,35 @@ def test_old_steps_of_a_long_span_are_dropped() -> None:
     (node,) = tree.roots.values()
     assert (node.left_out, len(node.children), node.children[0].span.name) == (3, MAX_CHILDREN, "3")
     assert len(tree) == 1 + 2 * MAX_CHILDREN
+
+
+def test_steps_may_nest_deeper_than_python_nests_calls() -> None:
+    tree, root = Tree(), Quiet()("root")
+    tree.add(root)
+    step = root
+    for n in range(1, sys.getrecursionlimit() * 2):
+        step = step.step(str(n))
+        tree.add(step)
+    (node,) = tree.roots.values()
+    depth = 0
+    while node.children:
+        node, depth = node.children[-1], depth + 1
+    assert (depth, node.span) == (MAX_DEPTH, step)
+    assert len(tree) == MAX_DEPTH + MAX_CHILDREN
+    root.end()
+    tree.add(root)
+    assert names(tree.take_finished()) == ["root"]
+    assert len(tree) == 0
+
+
+def test_a_step_that_is_too_deep_stands_beside_the_one_it_belongs_to() -> None:
+    tree, root = Tree(), Quiet()("root")
+    tree.add(root)
+    step = root
+    for n in range(1, MAX_DEPTH + 2):
+        step = step.step(str(n))
+        tree.add(step)
+    (node,) = tree.roots.values()
+    for _ in range(MAX_DEPTH - 1):
+        (node,) = node.children
+    assert names(list(node.children)) == [str(MAX_DEPTH), str(MAX_DEPTH + 1)]
