@@ -215,10 +215,11 @@ class Stario(Router):
         """Serve around a block: `async with app.serving(port=0) as server: server.addresses`.
 
         Takes the settings of `serve`. Leaving the block asks for a graceful stop and waits for it; an exception or a
-        cancel that leaves the block cancels the server at once (SD-17).
+        cancel that leaves the block cancels the server at once (SD-17). A server that stops first, after a signal or
+        `server.stop()`, ends the block as a cancel would, and the code after the block runs.
 
         Ends when: the block is done and the server has stopped.
-        Cancelled by: an exception in the block, or a failure of the server.
+        Cancelled by: an exception in the block, or the end of the server.
         """
         server = Server(self, host=host, port=port, **settings)
         async with server.running():

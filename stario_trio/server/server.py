@@ -117,10 +117,15 @@ class Server:
         """Serve around a block, and stop gracefully after it (see `Stario.serving`).
 
         Ends when: the block is done and the server has stopped.
-        Cancelled by: an exception in the block, or a failure of the server.
+        Cancelled by: an exception in the block, or the end of the server: a signal stops it, and the block with it.
         """
+
+        async def run_around(task_status: trio.TaskStatus[list[Address]]) -> None:
+            await self.run(task_status=task_status)
+            nursery.cancel_scope.cancel(reason="the server has stopped")
+
         with without_groups():
             async with trio.open_nursery() as nursery:
-                await nursery.start(self.run)
+                await nursery.start(run_around)
                 yield self
                 self.stop()

@@ -661,3 +661,13 @@ async def test_services_outlive_the_last_handler(monkeypatch: pytest.MonkeyPatch
                 answer = await client.answer()
     assert answer.fields["x-date-service"] == "runs"
     assert order == ["handler ended", "date ended"]
+
+
+async def test_a_server_that_stops_ends_the_block_it_serves_around() -> None:
+    after: list[bool] = []
+    with trio.fail_after(PATIENCE):
+        async with app_of().serving(port=0) as server:
+            server.stop()
+            await trio.sleep_forever()
+        after.append(server.report.workers[0].balanced)
+    assert after == [True]
