@@ -39,7 +39,9 @@ async def test_one_byte_chunks_leave_others_their_turn() -> None:
 
     async with live(("/", handler)) as server, peer(server) as client:
         await client.send(
-            b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * PIECES + b"0\r\n\r\n"
+            b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + b"1\r\na\r\n" * PIECES
+            + b"0\r\n\r\n"
         )
         assert (await client.answer()).body == str(PIECES).encode()
     assert taken >= PIECES / 100  # no more than 100 pieces in a row

@@ -84,7 +84,9 @@ async def test_http_1_0_has_no_chunks() -> None:
         assert answers(await client.rest()) == ["400 close"]
 
 
-@pytest.mark.parametrize("behind", [b"\x00\x01\x02 garbage", b"\r\n\r\n\r\n", b" " + HIDDEN, b"HTTP/1.1 200 OK\r\n\r\n"])
+@pytest.mark.parametrize(
+    "behind", [b"\x00\x01\x02 garbage", b"\r\n\r\n\r\n", b" " + HIDDEN, b"HTTP/1.1 200 OK\r\n\r\n"]
+)
 async def test_garbage_behind_a_request_is_refused_after_its_answer(behind: bytes) -> None:
     async def handler(c: Context, w: Writer) -> None:
         w.write(b"one")

@@ -14,7 +14,8 @@ import trio
 
 from stario_trio import Server, StarioError
 from stario_trio.server.config import Config
-from stario_trio.server.sockets import SocketListener, bind
+from stario_trio.server.sockets import SocketListener
+from stario_trio.server.sockets import bind as bind_all
 from tests.support.live import PATIENCE, app_of, live, peer
 from tests.support.stage import request, stage
 
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stario_trio import Context, Writer
+
+
+async def bind(config: Config) -> list[SocketListener]:
+    """Bind for one worker."""
+    [listeners] = await bind_all(config)
+    return listeners
 
 
 async def hello(c: Context, w: Writer) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from stario_trio import Server, Stario, StarioError
+from stario_trio import Server, Stario
 from stario_trio.server.config import Config
 from stario_trio.server.report import Report
 from stario_trio.server.spans import ServerSpans
@@ -81,9 +81,3 @@ def test_without_a_stop_there_is_no_span_of_it() -> None:
     tracer: Any = Recorder()
     ServerSpans(tracer, Config(), Report()).stopped()
     assert tracer.spans == []
-
-
-def test_more_workers_than_this_version_has() -> None:
-    with pytest.raises(StarioError, match="Cannot use 4 workers") as raised:
-        Server(Stario(Recorder()), workers=4)
-    assert raised.value.help_text is not None
