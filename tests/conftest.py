@@ -1,11 +1,18 @@
-"""`pytest --spec SD-07`: the tests that prove one clause of docs/reference/lifecycle.md."""
+"""For all tests: `pytest --spec SD-07` runs the tests that prove one clause of docs/reference/lifecycle.md, and no test
+reads a plain head otherwise than h11 would.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
+from stario_trio.server.wire import reader
+from tests.support.heads import read_plain_and_compare
+
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Iterator
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -19,3 +26,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     chosen = [item for item in items if any(clause in marker.args for marker in item.iter_markers("spec"))]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
     items[:] = chosen
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_heads_are_read_twice() -> Iterator[None]:
+    """Every head that any test sends compares the plain reader with the law."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "read_plain", read_plain_and_compare)
+        yield

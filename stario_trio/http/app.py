@@ -13,7 +13,7 @@ from stario_trio.http.router import Router
 from stario_trio.http.types import Context
 from stario_trio.server.config import DEFAULT_HOST, DEFAULT_PORT, Limits
 from stario_trio.server.server import Server
-from stario_trio.telemetry.failures import only_cancelled
+from stario_trio.telemetry.failures import only_cancelled, unfold
 from stario_trio.telemetry.noop import start_span
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["Server", "Stario"]
 
 E = TypeVar("E", bound=Exception)
+
+# What ends more than one request. Whatever else comes out of a handler is its own error, also if it is no `Exception`:
+# an asyncio.CancelledError in a Trio handler, say.
+_NOT_THE_HANDLERS = (trio.Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit)
 
 #: Fields that describe the response the handler meant to send, not the error that is sent instead.
 _OF_THE_CONTENT = (b"transfer-encoding", b"etag", b"last-modified", b"cache-control")
@@ -120,7 +124,9 @@ class Stario(Router):
                     if w.sources is not None:
                         await w.sources.aclose()  # noqa: ASYNC102  (each knows itself what its close may wait for)
                 w.end()
-            except Exception as exc:  # noqa: BLE001  (told in the response and in the span)
+            except BaseException as exc:  # noqa: ASYNC103  (told in the response and in the span)
+                if any(isinstance(each, _NOT_THE_HANDLERS) for each in unfold(exc)):
+                    raise
                 await self._answer_failure(c, w, exc)
         except BaseException as exc:  # noqa: ASYNC103, BLE001  (goes on; also what comes out of an error handler)
             w.abort()
@@ -129,13 +135,13 @@ class Stario(Router):
             span["response.status_code"] = w.status_code
             span.end()
 
-    async def _answer_failure(self, c: Context, w: Writer, exc: Exception) -> None:
+    async def _answer_failure(self, c: Context, w: Writer, exc: BaseException) -> None:
         """Decide what a handler's exception means for its response and its span.
 
         The one place that does: the peer gets an error handler's response, a 500, or a cut connection; the span is an
         error unless an error handler took care.
         """
-        error = cast("Exception", sole_leaf(exc))
+        error = sole_leaf(exc)
         if isinstance(error, ClientDisconnected):  # nobody is left to answer, and nobody is to blame
             c.span(error)
             w.abort()
@@ -155,7 +161,7 @@ class Stario(Router):
             w.headers.clear()  # none of them was meant for this response
             w.text("Internal Server Error", 500)
 
-    async def _run_error_handler(self, c: Context, w: Writer, error: Exception) -> bool:
+    async def _run_error_handler(self, c: Context, w: Writer, error: BaseException) -> bool:
         """Run the handler of the most derived registered type. Returns whether there was one."""
         for exc_type in type(error).__mro__:
             if exc_type in self._error_handlers:

@@ -6,6 +6,7 @@ for its whole life, which moves from ring to ring with the connection's state; i
 
 from __future__ import annotations
 
+import contextvars
 import math
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -131,6 +132,8 @@ class Connection:
             WireError: the peer sent what is no request.
         """
         reader = RequestReader(self.worker.limits)
+        task = trio.lowlevel.current_task()
+        context = contextvars.copy_context()
         burst = 0
         while True:
             head = reader.next_head()
@@ -148,6 +151,11 @@ class Connection:
             if not self._keep:
                 return
             reader.next_cycle()
+            if contextvars.copy_context() != context:
+                # What a handler has set is for its own request: behind a proxy the next one is somebody else's. Trio
+                # takes up a task's context when it goes on with the task.
+                task.context = context.copy()
+                await trio.lowlevel.checkpoint()
             del head  # its headers need not wait with the connection
 
     async def _wait_for_bytes(self, reader: RequestReader) -> None:

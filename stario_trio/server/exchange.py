@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Exchange", "refusal"]
 
+# Pieces of a body given to a handler before others get their turn: one read may hold 10,000 chunks of one byte.
+_BURST = 64
+
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -32,13 +35,16 @@ class Exchange:
         head: of the request.
     """
 
-    __slots__ = ("_broken", "_connection", "_continue_due", "_reader", "request", "writer")
+    __slots__ = ("_broken", "_connection", "_continue_due", "_over", "_pieces", "_reader", "_wait", "request", "writer")
 
     def __init__(self, connection: Connection, reader: RequestReader, head: Head) -> None:
         self._connection = connection
         self._reader = reader
         self._continue_due = head.expects_continue
         self._broken = False
+        self._over = False
+        self._pieces = 0
+        self._wait: trio.CancelScope | None = None
         self.request: Request = Request(
             method=head.method,
             path=head.path,
@@ -56,7 +62,12 @@ class Exchange:
         Raises:
             trio.Cancelled: the handler's time is over.
         """
-        await self._connection.worker.handle_request(self.request, self.writer)
+        try:
+            await self._connection.worker.handle_request(self.request, self.writer)
+        finally:
+            self._over = True
+            if self._wait is not None:  # a task that outlives the handler: the socket is the connection's again
+                self._wait.cancel(reason="the request is over")
 
     # The Peer
 
@@ -99,6 +110,11 @@ class Exchange:
 
     async def receive(self) -> bytes:
         """See `Peer.receive`."""
+        if self._over:
+            raise _is_over()
+        self._pieces += 1
+        if self._pieces % _BURST == 0:
+            await trio.lowlevel.checkpoint()
         try:
             while (piece := self._reader.next_body()) is None:
                 await self._receive_more()
@@ -107,6 +123,8 @@ class Exchange:
             if error.disconnected:
                 raise ClientDisconnected("the peer left in the middle of its request body") from error
             raise HttpException(error.status, error.detail) from error
+        if self._reader.body_done:
+            self._continue_due = False  # all of it has come unasked
         return piece
 
     async def _receive_more(self) -> None:
@@ -121,13 +139,22 @@ class Exchange:
             if not self.writer.started:
                 self.send(_CONTINUE)
         with trio.move_on_after(connection.worker.limits.body_timeout) as wait:
+            self._wait = wait
             try:
                 await connection.transport.wait_readable()
             except trio.ClosedResourceError as exc:  # FORCE_CLOSING
                 raise ClientDisconnected("the connection was closed by the server") from exc
+            finally:
+                self._wait = None
+        if self._over:
+            raise _is_over()
         if wait.cancelled_caught:
             raise WireError(408, "Request timeout: the body stopped coming")
         connection.receive_into(self._reader)
+
+
+def _is_over() -> RuntimeError:
+    return RuntimeError("The request is over: its body is read in its handler, or by tasks that end before it does.")
 
 
 def refusal(error: WireError, date: bytes) -> bytes:

@@ -23,7 +23,7 @@ _BYTES: Final = 64 * 1024
 async def linger(transport: Transport) -> None:
     """End this side, and read what the peer still sends until it ends its own.
 
-    Ends when: the peer has ended its side, or has sent 64 KiB that nobody wants.
+    Ends when: the peer has ended its side.
     Cancelled by: its deadline of 1 s, CANCELLING, an outer cancel.
     """
     transport.end_sending()
@@ -40,3 +40,5 @@ async def linger(transport: Transport) -> None:
             if not data:
                 return
             unread -= len(data)
+        # Not read any further, the peer stops sending and finds its answer; closed now, it would find a reset.
+        await trio.sleep_forever()

@@ -107,7 +107,8 @@ class Server:
         Args:
             now: leave out the grace: close what is left at once (SD-16).
         """
-        self._stop_before_run = ("stop()", now)
+        hurried = self._stop_before_run is not None and self._stop_before_run[1]
+        self._stop_before_run = ("stop()", now or hurried)  # SD-16: no request makes a stop later
         if self._token is not None:
             with contextlib.suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(self._supervisor.ask_to_stop, "stop()", now)

@@ -7,7 +7,9 @@ import errno
 import os
 import socket
 import stat
+import struct
 import sys
+from array import array
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import trio
@@ -27,6 +29,24 @@ Address: TypeAlias = "tuple[str, int] | str"
 _UNIX_MODE: Final = 0o666
 # What binding an IPv6 address says where the machine has none.
 _NO_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
+# Linux only, and Python has no name for it: a filter for the segments that reach a socket (socket(7)).
+_SO_ATTACH_FILTER: Final = 26
+# A classic BPF program (linux/filter.h: code, jump if true, jump if false, operand): drop a segment that has SYN and
+# not ACK, which would begin a handshake. A TCP socket's filter sees the segment from the TCP header on; its byte 13
+# holds the flags.
+_NO_HANDSHAKE: Final = array(
+    "B",
+    b"".join(
+        struct.pack("=HBBI", *instruction)
+        for instruction in (
+            (0x30, 0, 0, 13),  # load byte 13
+            (0x54, 0, 0, 0x12),  # keep its SYN and ACK
+            (0x15, 0, 1, 0x02),  # only SYN? else skip one
+            (0x06, 0, 0, 0),  # pass nothing of it on
+            (0x06, 0, 0, 0xFFFF_FFFF),  # pass all of it on
+        )
+    ),
+)
 
 
 class SocketListener:
@@ -55,20 +75,39 @@ class SocketListener:
         return SocketTransport(sock)
 
     def refuse(self) -> None:
-        """See `Listener.refuse`: Linux can shut the door of a Unix socket, and of no TCP socket."""
-        if self._unix_file is not None and sys.platform == "linux":
-            self._sock.shutdown(socket.SHUT_RD)
+        """See `Listener.refuse`.
+
+        Linux can shut the door of a Unix socket. That of a TCP socket it can only ignore: a newcomer is not answered,
+        asks again after a second, and finds either nobody or the next server. Without this, a handshake that ends
+        between the last accept and the close is reset, and under load there are always some.
+        """
+        if sys.platform == "linux":
+            if self._unix_file is not None:
+                self._unix_file.shut = True
+                self._sock.shutdown(socket.SHUT_RD)
+            else:
+                address, _ = _NO_HANDSHAKE.buffer_info()
+                size = len(_NO_HANDSHAKE) // 8  # in instructions
+                with contextlib.suppress(OSError):  # a sandbox may know no filters
+                    self._sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", size, address))
 
     async def wait_acceptable(self) -> None:
         """See `Listener.wait_acceptable`."""
         if self._sock.fileno() < 0:
             raise trio.ClosedResourceError("this listener is closed")
+        if self._unix_file is not None and self._unix_file.shut:
+            # By another worker, whose stop came first. A shut socket stays readable and has nobody to accept.
+            raise trio.ClosedResourceError("this listener is shut")
         await trio.lowlevel.wait_readable(self._sock)
 
     def shut(self) -> None:
         """Let nobody in any more, from another thread than the listener's own, which hangs (SD-14)."""
-        with contextlib.suppress(OSError):
+        if self._unix_file is not None:
+            self._unix_file.remove()
+        with contextlib.suppress(OSError):  # nobody is left, or the thread has come to its own close after all
             self._sock.shutdown(socket.SHUT_RDWR)
+            while True:  # TCP resets whoever is not accepted yet; on a Unix socket they would wait for ever
+                self._sock.accept()[0].close()
 
     def close(self) -> None:
         """See `Listener.close`; removes the Unix socket file."""
@@ -81,11 +120,14 @@ class SocketListener:
 
 
 class UnixFile:
-    """The file of a Unix socket, known by its inode."""
+    """The file of a Unix socket, known by its inode; shared by the workers, as the socket is."""
 
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)  # the program may change its directory
+        self.shut = False
+        """Whether a worker has shut the socket: for all of them, since its descriptors are copies of one."""
         self._identity = self._identify()
+        self._removers = ["the first"]
 
     def _identify(self) -> tuple[int, int]:
         status = os.lstat(self.path)
@@ -93,6 +135,11 @@ class UnixFile:
 
     def remove(self) -> None:
         """Remove the file if it is still the one this server made (SK-05); another's is left alone."""
+        try:
+            # One thread only: between a second one's look and its removal, the file may become another server's.
+            self._removers.pop()
+        except IndexError:
+            return
         with contextlib.suppress(OSError):
             if self._identify() == self._identity:
                 os.unlink(self.path)
@@ -135,7 +182,7 @@ async def _bind_tcp(host: str, port: int, backlog: int, *, share: bool) -> list[
     listeners: list[SocketListener] = []
     refused: OSError | None = None
     try:
-        found = await trio.socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = await trio.socket.getaddrinfo(host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, protocol, _, address in dict.fromkeys(found):
             try:
                 listener = _listen_tcp(family, kind, protocol, (address[0], port, *address[2:]), backlog, share=share)
@@ -183,18 +230,21 @@ def _bind_unix(path: str, backlog: int, workers: int) -> list[SocketListener]:
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     made: UnixFile | None = None
+    socks = [sock]
     try:
         sock.bind(path)
         made = UnixFile(path)
         os.chmod(path, _UNIX_MODE)  # before listen(): nobody can connect yet, so nobody meets another mode
         sock.listen(backlog)
+        for _ in range(workers - 1):
+            socks.append(sock.dup())
     except OSError as exc:
-        sock.close()
         if made is not None:
             made.remove()
+        for each in socks:
+            each.close()
         raise OSError(exc.errno, f"cannot listen on {path}: {exc.strerror or exc}") from exc
-    twins = [sock.dup() for _ in range(workers - 1)]
-    return [SocketListener(each, path, made) for each in (sock, *twins)]
+    return [SocketListener(each, path, made) for each in socks]
 
 
 def _remove_stale(path: str) -> None:

@@ -52,15 +52,18 @@ class ServerSpans:
 
     def phase_came(self, worker: int, phase: Phase) -> None:
         """`server.shutdown` begins with the first phase; each phase is a step of it: together they are a bar chart."""
-        if self._shutdown is None:
-            self._shutdown = start_span(self._tracer, "server.shutdown")
-            self._shutdown["server.graceful_timeout"] = self._config.graceful_timeout
-            self._shutdown["server.cleanup_timeout"] = self._config.cleanup_timeout
-            self._shutdown["server.workers"] = self._config.workers
+        shutdown = self._shutdown or self._begin_shutdown()
         if worker in self._steps:
             self._steps.pop(worker).end()
         if phase is not Phase.STOPPED:
-            self._steps[worker] = self._shutdown.step(phase.name.lower(), {"server.worker": worker})
+            self._steps[worker] = shutdown.step(phase.name.lower(), {"server.worker": worker})
+
+    def _begin_shutdown(self) -> Span:
+        self._shutdown = span = start_span(self._tracer, "server.shutdown")
+        span["server.graceful_timeout"] = self._config.graceful_timeout
+        span["server.cleanup_timeout"] = self._config.cleanup_timeout
+        span["server.workers"] = self._config.workers
+        return span
 
     def abandoned(self, handler: Abandoned) -> None:
         """A finished step of its own, so that it is told while the handler still hangs (SD-14)."""
@@ -78,7 +81,9 @@ class ServerSpans:
         """End `server.shutdown` with the books of every worker."""
         span, report = self._shutdown, self._report
         if span is None:
-            return
+            if not report.left_behind:
+                return
+            span = self._begin_shutdown()  # not one worker has come to its first phase
         for step in self._steps.values():
             step.end()  # of a worker that was left behind
         for books in report.workers:

@@ -55,6 +55,7 @@ class Supervisor:
         self._config = config
         self._report = report
         self._spans = ServerSpans(tracer, config, report)
+        self._date = Date()
         self._crew: Sequence[Worker | WorkerThread] = ()
         self._died: list[BaseException] = []
         self._starting = trio.CancelScope()
@@ -88,34 +89,41 @@ class Supervisor:
         Cancelled by: an outer cancel (SD-17).
         """
         with stop_signals(self.ask_to_stop), self._report_of_the_end():
-            with self._spans.startup() as startup:
-                bound: list[list[SocketListener]] = []
-                with self._starting:
-                    bound = await bind(self._config)  # ST-03: however long it takes. ST-01: nobody accepts before
-                if self._stop_asked:
-                    close(bound)
-                    bound = []
-                elif self._config.unix_socket is None:
-                    startup["server.port"] = bound[0][0].port  # the real one
-            listening([listener.address for listener in bound[0]] if bound else [])  # ST-04
-            if bound:
-                await self._supervise(bound)
+            bound: list[list[SocketListener]] = []
+            try:
+                with self._spans.startup() as startup:
+                    with self._starting:
+                        bound = await bind(self._config)  # ST-03: however long it takes. ST-01: nobody accepts before
+                    if self._stop_asked:
+                        close(bound)
+                        bound = []
+                    elif self._config.unix_socket is None:
+                        startup["server.port"] = bound[0][0].port  # the real one
+                    workers = self._hire(bound)
+                listening([listener.address for listener in bound[0]] if bound else [])  # ST-04
+            except BaseException:
+                close(bound)  # ST-02: from here on they belong to the workers
+                raise
+            if workers:
+                await self._supervise(workers)
 
-    async def _supervise(self, bound: list[list[SocketListener]]) -> None:
+    def _hire(self, bound: list[list[SocketListener]]) -> list[Worker]:
+        observer = self if len(bound) == 1 else FromThread(self)
+        workers = [
+            Worker(number, listeners, self._handle_request, self._config, self._date, observer=observer)
+            for number, listeners in enumerate(bound)
+        ]
+        self._report.workers.extend(worker.report for worker in workers)
+        return workers
+
+    async def _supervise(self, workers: list[Worker]) -> None:
         """Run the workers among the services that outlive their handlers.
 
         Ends when: the workers have ended; the services end after them (SD-19).
         Cancelled by: an outer cancel (SD-17).
         """
-        date = Date()
-        observer = self if len(bound) == 1 else FromThread(self)
-        workers = [
-            Worker(number, listeners, self._handle_request, self._config, date, observer=observer)
-            for number, listeners in enumerate(bound)
-        ]
-        self._report.workers.extend(worker.report for worker in workers)
         async with trio.open_nursery() as services:  # [S]
-            services.start_soon(date.run, name="date")
+            services.start_soon(self._date.run, name="date")
             if len(workers) == 1:
                 self._crew = workers
                 await run_worker(workers[0])
@@ -134,11 +142,13 @@ class Supervisor:
         """
         threads = [WorkerThread(worker) for worker in workers]
         self._crew = threads
-        async with trio.open_nursery() as crew:  # [N]
-            for thread in threads:
-                crew.start_soon(self._tend, thread, name=f"tend {thread.name}")
-        if self._died:
-            raise self._died[0]
+        try:
+            async with trio.open_nursery() as crew:  # [N]
+                for thread in threads:
+                    crew.start_soon(self._tend, thread, name=f"tend {thread.name}")
+        finally:
+            if self._died:  # an outer cancel that comes meanwhile does not hide it
+                raise self._died[0]
 
     async def _tend(self, thread: WorkerThread) -> None:
         try:
@@ -147,7 +157,7 @@ class Supervisor:
             raise
         except BaseException as exc:  # noqa: BLE001  (it comes out when the others have stopped)
             self._died.append(exc)
-            self.ask_to_stop(repr(exc), now=False)
+            self.ask_to_stop(repr(sole_leaf(exc)), now=False)
         finally:
             if thread.left_behind:
                 self._report.left_behind.append("\n".join([thread.name, *thread.stack()]))
@@ -163,20 +173,24 @@ class Supervisor:
             raise
         finally:
             self._ended = True
+            self._crew = ()  # whoever keeps the server for its report keeps no connections with it
             self._spans.stopped()
 
-    # The Observer of the workers
+    # The Observer of the workers. A thread that was left behind may tell more when all is told.
 
     def phase_came(self, worker: Worker, phase: Phase) -> None:
         """See `Observer.phase_came`."""
-        self._spans.phase_came(worker.report.id, phase)
+        if not self._ended:
+            self._spans.phase_came(worker.report.id, phase)
 
     def abandoned(self, handler: Abandoned) -> None:
         """See `Observer.abandoned`."""
-        self._spans.abandoned(handler)
+        if not self._ended:
+            self._spans.abandoned(handler)
 
     def trouble(self, words: str) -> None:
         """See `Observer.trouble`."""
-        if words not in self._report.errors:  # a shortage repeats itself ten times a second
+        # A shortage repeats itself ten times a second.
+        if not self._ended and words not in self._report.errors:
             self._report.errors.append(words)
             self._spans.trouble(words)

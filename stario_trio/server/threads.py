@@ -59,12 +59,17 @@ class WorkerThread:
         """Start the thread and wait for its end.
 
         Raises:
-            BaseException: what ended the worker (SD-21).
+            BaseException: what ended the worker, or kept its thread from starting (SD-21).
 
         Ends when: the worker's run has ended, or its time after a stop is over and it is left behind (SD-14).
         Cancelled by: an outer cancel, which is handed over first (SD-17).
         """
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            for listener in self.worker.listeners:  # nobody else will
+                listener.close()
+            raise
         try:
             await self._stop_asked.wait()
             with self._patience:
@@ -73,19 +78,18 @@ class WorkerThread:
             self._hand_over(lambda: self._run_scope.cancel(reason="the server was cancelled"))
             with trio.move_on_after(self.worker.config.cleanup_timeout + _SLACK, shield=True):
                 await self._ended.wait()
-            self._take_end()
             raise
-        self._take_end()
-        if self._outcome is not None:
-            self._outcome.unwrap()
+        finally:
+            self._take_end()  # an error counts more than a cancellation that came meanwhile
 
     def _take_end(self) -> None:
-        if self._ended.is_set():
-            self._thread.join()  # it has nothing left to do
-        else:
+        if self._outcome is None:
             self.left_behind = True
             for listener in self.worker.listeners:
                 listener.shut()
+        else:
+            self._thread.join()  # it has nothing left to do
+            self._outcome.unwrap()
 
     def ask_to_stop(self, why: str, *, now: bool) -> None:
         """Hand the word over, and give the worker what its deadlines need from now on."""
@@ -102,7 +106,9 @@ class WorkerThread:
         return self._thread.name
 
     def stack(self) -> list[str]:
-        """Where the thread is just now: what a thread that was left behind is blocked in."""
+        """What a thread that was left behind hangs in: its abandoned handlers, or the code it is blocked in."""
+        if abandoned := self.worker.report.abandoned:
+            return [line for handler in abandoned for line in (handler.route, *handler.stack)]
         frame = sys._current_frames().get(self._thread.ident or 0)
         return [] if frame is None else [line.rstrip() for line in traceback.format_stack(frame)]
 

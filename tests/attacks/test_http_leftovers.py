@@ -155,7 +155,6 @@ async def with_a_body_read_late() -> AsyncGenerator[tuple[Server, Peer, list[byt
             yield server, client, read
 
 
-@pytest.mark.xfail(strict=True, reason="connection.py: a late reader and linger() wait for the same socket")
 async def test_a_late_reader_of_a_body_does_not_end_the_server() -> None:
     async with with_a_body_read_late() as (server, client, _):
         await client.send(b"POST /first HTTP/1.1\r\nHost: test\r\nContent-Length: 6\r\n\r\nabc")
@@ -164,7 +163,6 @@ async def test_a_late_reader_of_a_body_does_not_end_the_server() -> None:
             assert (await another.ask("/second")).status == 200
 
 
-@pytest.mark.xfail(strict=True, reason="exchange.py: receive() reads whatever request its connection is at")
 async def test_a_kept_request_never_reads_the_body_of_another() -> None:
     kept: list[Context] = []
     stolen: list[object] = []
@@ -190,7 +188,6 @@ async def test_a_kept_request_never_reads_the_body_of_another() -> None:
 USER: ContextVar[str] = ContextVar("test.user", default="nobody")
 
 
-@pytest.mark.xfail(strict=True, reason="connection.py: one task, and so one context, for all requests of a connection")
 async def test_a_context_variable_does_not_reach_the_next_request() -> None:
     """Behind a proxy that keeps its connections, the next request is somebody else's."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Self
@@ -644,6 +645,14 @@ async def test_bug_9_what_is_no_exception_passes(error: BaseException, grouped: 
     assert it.is_cut()
     assert not it.peer.sent
     assert it.span.finished
+
+
+async def test_a_cancellation_of_another_library_is_an_error_like_any_other() -> None:
+    """A stray `asyncio.CancelledError` is no `Exception`, and no reason to end the server."""
+    it = Exchange()
+    await it.ask(raising(asyncio.CancelledError()))
+    assert it.response.status == 500
+    assert it.span.error == "CancelledError"
 
 
 async def failing_when_cancelled() -> None:

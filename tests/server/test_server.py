@@ -671,3 +671,12 @@ async def test_a_server_that_stops_ends_the_block_it_serves_around() -> None:
             await trio.sleep_forever()
         after.append(server.report.workers[0].balanced)
     assert after == [True]
+
+
+@pytest.mark.spec("SD-16", "ST-05")
+async def test_haste_before_the_start_is_not_taken_back() -> None:
+    server = Server(app_of(), port=0)
+    server.stop(now=True)
+    server.stop()
+    await server.run()
+    assert (server.report.reason, server.report.urgent) == ("stop()", True)

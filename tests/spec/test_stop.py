@@ -468,8 +468,7 @@ async def test_the_linger_is_bounded_in_time_and_bytes() -> None:
         for _ in range(3):
             flood.send(b"x" * 65536)
         await trio.testing.wait_all_tasks_blocked()
-        assert len(s.worker.connections) == 1
-        assert s.now == 0.0
+        assert flood.arrived  # nobody reads any more of it, so its peer stops sending and finds its answer
         await trio.sleep(1.5)
         assert not s.worker.connections
         s.stop()

@@ -19,7 +19,7 @@ from stario_trio.server.wire.target import is_host, read_target
 if TYPE_CHECKING:
     from stario_trio.server.config import Limits
 
-__all__ = ["METHOD_BYTES", "Head", "parse_head"]
+__all__ = ["METHOD_BYTES", "Head", "parse_head", "persists"]
 
 #: Bytes of a method; more is 501, as section 3 asks for a method longer than any we implement. The longest
 #: one that is registered (UPDATEREDIRECTREF) has 17.
@@ -84,7 +84,6 @@ def parse_head(block: bytes, limits: Limits) -> Head:
         headers.rset(b"host", authority)
 
     current = version == b"1.1"
-    connection = _options(headers, b"connection")
     content_length = _content_length(headers, limits, chunked_allowed=current)
     return Head(
         method,
@@ -92,12 +91,25 @@ def parse_head(block: bytes, limits: Limits) -> Head:
         query,
         "1.1" if current else "1.0",
         headers,
-        b"close" not in connection and (current or b"keep-alive" in connection),
+        persists(headers, current=current),
         content_length,
         # RFC 9110 section 10.1.1: not from HTTP/1.0, and not without content. Any other expectation may get a
         # 417; it is ignored, because no other is defined and the usual response says more.
         current and content_length != 0 and b"100-continue" in _options(headers, b"expect"),
     )
+
+
+def persists(headers: Headers, *, current: bool) -> bool:
+    """Say whether a request lets the connection persist (RFC 9112 section 9.3).
+
+    Args:
+        headers: its fields.
+        current: it is of HTTP/1.1.
+    """
+    if headers.rget(b"connection") is None:
+        return current
+    options = _options(headers, b"connection")
+    return b"close" not in options and (current or b"keep-alive" in options)
 
 
 def _check_lines(block: bytes, limits: Limits) -> None:

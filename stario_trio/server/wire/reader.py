@@ -8,6 +8,7 @@ from stario_trio.server.wire.body import Pieces, chunked_body, length_body
 from stario_trio.server.wire.buffer import Buffer
 from stario_trio.server.wire.errors import WireError
 from stario_trio.server.wire.head import METHOD_BYTES, Head, parse_head
+from stario_trio.server.wire.plain import read_plain
 
 if TYPE_CHECKING:
     from stario_trio.server.config import Limits
@@ -89,7 +90,7 @@ class RequestReader:
                 if self.eof and self._buffer:
                     raise WireError(400, "Request ended within its head", disconnected=True)
                 return None
-            head = parse_head(block, self._limits)
+            head = read_plain(block, self._limits) or parse_head(block, self._limits)
         except WireError as error:
             self._error = error
             raise

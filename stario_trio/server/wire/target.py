@@ -10,10 +10,10 @@ from stario_trio.server.wire.errors import WireError
 __all__ = ["is_host", "read_target"]
 
 # uri-host [ ":" port ] (RFC 9110 section 7.2, RFC 3986 section 3.2.2). Left out are the comma, which is legal
-# but in a Host field a sign of two values joined, and IPvFuture. A repeat within the repeat would be quicker
-# on good hosts and exponential on bad ones.
+# but in a Host field a sign of two values joined, and IPvFuture. The repeats are possessive: one within
+# another would be exponential otherwise.
 _HOST = re.compile(
-    rb"(?:(?:[-A-Za-z0-9._~!$&'()*+;=]|%[0-9A-Fa-f]{2})*|\[[0-9A-Fa-f:.]+\])"
+    rb"(?:(?:[-A-Za-z0-9._~!$&'()*+;=]++|%[0-9A-Fa-f]{2})*+|\[[0-9A-Fa-f:.]++\])"
     rb"(?::[0-9]{0,5})?"
 )
 
