@@ -123,9 +123,12 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure CPU time per request, side by side with other servers."""
+    """Measure CPU time per request or, with `-- stop`, what a stop takes and does; side by side with other servers."""
     session.install("-q", "-e", ".", *groups("bench"))
-    session.run("python", "benchmarks/hello.py", *session.posargs)
+    benchmark, *words = session.posargs or ["hello"]
+    if benchmark.startswith("-"):
+        benchmark, words = "hello", session.posargs
+    session.run("python", f"benchmarks/{benchmark}.py", *words)
 
 
 @nox.session

@@ -12,8 +12,8 @@ stands behind the time:
 * reset: the same, with a connection reset instead of an end;
 * refused: it could not connect any more.
 
-"Cleaned up" is a cancelled handler that came to its end before the process did; "reported" is one of which the server says
-that it did not end in time.
+"Cleaned up" is a cancelled handler that came to its end before the process did; "reported" is one of which the server
+says that it did not end in time.
 
 A server that is not installed is left out.
 """
@@ -103,8 +103,8 @@ def serve_stario_trio() -> None:
             app.get(f"/{handler.__name__}", handler)
         server = Server(app, port=0, graceful_timeout=GRACE, cleanup_timeout=CLEANUP)
         await server.run(task_status=Listening())
-        for handler in server.report.abandoned:
-            say("abandoned", handler.route)
+        for left in server.report.abandoned:
+            say("abandoned", left.route)
 
     trio.run(main)
 
@@ -169,7 +169,7 @@ def serve_uvicorn(**settings: Any) -> None:
             try:
                 await asyncio.Event().wait()
             finally:
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(0.5)  # noqa: ASYNC102  (asyncio has no shield with a timeout)
                 say("cleaned up")
 
     application: Any = Asgi(OnAsyncio())
@@ -526,11 +526,8 @@ def as_markdown(rows: list[list[str]]) -> str:
 
 def versions() -> str:
     names = ["trio", "h11", *dict.fromkeys(module for module, _ in SERVERS.values())]
-    found = [f"Python {platform.python_version()}"]
-    for name in names:
-        if importlib.util.find_spec(name):
-            found.append(f"{name} {importlib.metadata.version(name)}")
-    return f"{', '.join(found)}, {platform.system()}"
+    found = [f"{name} {importlib.metadata.version(name)}" for name in names if importlib.util.find_spec(name)]
+    return ", ".join([f"Python {platform.python_version()}", *found, platform.system()])
 
 
 def main() -> None:

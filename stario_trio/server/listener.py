@@ -11,16 +11,19 @@ if TYPE_CHECKING:
 
     from stario_trio.server.transport import Transport
 
-__all__ = ["Listener", "accept_loop", "accept_now"]
+__all__ = ["BURST", "Listener", "accept_loop", "accept_now"]
 
 # SK-07: out of descriptors or memory, the process may have some again soon. As long as Trio's serve_listeners waits.
 _PAUSE: Final = 0.1
 # Connections accepted before others get their turn.
-_BURST: Final = 64
+BURST: Final = 64
 
 
 class Listener(Protocol):
     """A bound socket that listens."""
+
+    burst: int
+    """How many connections to accept before those that were accepted get their turn."""
 
     def accept(self) -> Transport:
         """Take one completed connection.
@@ -60,7 +63,7 @@ async def accept_loop(
     while True:  # noqa: ASYNC913  (each round waits for the listener)
         try:
             await listener.wait_acceptable()
-            for _ in range(_BURST):
+            for _ in range(listener.burst):
                 await wait_for_room()
                 admit(listener.accept())
         except BlockingIOError:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import trio
 
 from stario_trio.exceptions import StarioError
+from stario_trio.server.listener import BURST
 from stario_trio.server.transport import SocketTransport
 
 if TYPE_CHECKING:
@@ -52,8 +53,11 @@ _NO_HANDSHAKE: Final = array(
 class SocketListener:
     """A listening socket, and for a Unix socket the file it has made."""
 
-    def __init__(self, sock: socket.socket, address: Address, unix_file: UnixFile | None = None) -> None:
+    def __init__(
+        self, sock: socket.socket, address: Address, unix_file: UnixFile | None = None, *, burst: int = BURST
+    ) -> None:
         sock.setblocking(False)
+        self.burst = burst
         self._sock = sock
         self._unix_file = unix_file
         self.address = address
@@ -236,15 +240,16 @@ def _bind_unix(path: str, backlog: int, workers: int) -> list[SocketListener]:
         made = UnixFile(path)
         os.chmod(path, _UNIX_MODE)  # before listen(): nobody can connect yet, so nobody meets another mode
         sock.listen(backlog)
-        for _ in range(workers - 1):
-            socks.append(sock.dup())
+        socks.extend(sock.dup() for _ in range(workers - 1))
     except OSError as exc:
         if made is not None:
             made.remove()
         for each in socks:
             each.close()
         raise OSError(exc.errno, f"cannot listen on {path}: {exc.strerror or exc}") from exc
-    return [SocketListener(each, path, made) for each in socks]
+    # The kernel spreads nothing here: who takes many at once leaves none to the others.
+    burst = BURST if workers == 1 else 1
+    return [SocketListener(each, path, made, burst=burst) for each in socks]
 
 
 def _remove_stale(path: str) -> None:

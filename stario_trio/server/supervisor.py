@@ -57,7 +57,6 @@ class Supervisor:
         self._spans = ServerSpans(tracer, config, report)
         self._date = Date()
         self._crew: Sequence[Worker | WorkerThread] = ()
-        self._died: list[BaseException] = []
         self._starting = trio.CancelScope()
         self._stop_asked = False
         self._ended = False
@@ -142,21 +141,22 @@ class Supervisor:
         """
         threads = [WorkerThread(worker) for worker in workers]
         self._crew = threads
+        died: list[BaseException] = []
         try:
             async with trio.open_nursery() as crew:  # [N]
                 for thread in threads:
-                    crew.start_soon(self._tend, thread, name=f"tend {thread.name}")
+                    crew.start_soon(self._tend, thread, died, name=f"tend {thread.name}")
         finally:
-            if self._died:  # an outer cancel that comes meanwhile does not hide it
-                raise self._died[0]
+            if died:  # an outer cancel that came meanwhile does not hide it
+                raise died[0]
 
-    async def _tend(self, thread: WorkerThread) -> None:
+    async def _tend(self, thread: WorkerThread, died: list[BaseException]) -> None:
         try:
             await thread.tend()
         except trio.Cancelled:
             raise
         except BaseException as exc:  # noqa: BLE001  (it comes out when the others have stopped)
-            self._died.append(exc)
+            died.append(exc)
             self.ask_to_stop(repr(sole_leaf(exc)), now=False)
         finally:
             if thread.left_behind:

@@ -183,6 +183,22 @@ def test_what_is_not_good_is_left_to_h11(block: bytes) -> None:
     assert read_plain(block, SMALL) is None
 
 
+_TCHAR = set(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_VISIBLE = set(range(0x21, 0x7F))
+#: Where the byte stands, and the bytes that may stand there.
+PLACES = [
+    (b"GET /a%cb HTTP/1.1\r\nHost: a\r\n\r\n", _VISIBLE),
+    (b"GET / HTTP/1.1\r\na%cb: c\r\nHost: a\r\n\r\n", _TCHAR | {0x3A}),  # the colon ends the name
+    (b"GET / HTTP/1.1\r\nHost: a\r\nb: c%cd\r\n\r\n", _VISIBLE | set(range(0x80, 0x100)) | {0x09, 0x20}),
+    (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1%c\r\n\r\n", set(b"0123456789")),
+]
+
+
+@pytest.mark.parametrize(("place", "good"), PLACES)
+def test_every_byte_in_its_place(place: bytes, good: set[int]) -> None:
+    assert {byte for byte in range(256) if read_plain_and_compare(place % byte, SMALL) is not None} == good
+
+
 def test_h11_answers_at_a_limit() -> None:
     for block, status in zip(BAD[-5:], (414, 431, 413, 400, 413), strict=True):
         with pytest.raises(WireError) as info:

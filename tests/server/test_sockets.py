@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 import stat
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -215,6 +216,53 @@ async def test_a_closed_listener() -> None:
         listener.accept()
     with pytest.raises(trio.ClosedResourceError):
         await listener.wait_acceptable()
+
+
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux filters what reaches a socket")
+
+
+@needs_linux
+@pytest.mark.spec("SD-02")
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("::1", marks=ipv6)])
+async def test_no_handshake_begins_any_more_and_those_begun_are_served(host: str) -> None:
+    (listener,) = await bind(Config(host=host, port=0))
+    where: Any = listener.address
+    early = socket.create_connection(where)
+    with early, socket.socket(early.family) as late:
+        listener.refuse()
+        late.setblocking(False)
+        assert late.connect_ex(where) == errno.EINPROGRESS
+        transport = listener.accept()
+        with pytest.raises(BlockingIOError):  # on loopback, a handshake needs no time
+            listener.accept()
+        # What was accepted has the filter of its listener, and works with it.
+        early.sendall(b"a question")
+        await transport.wait_readable()
+        assert transport.recv(100) == b"a question"
+        transport.send(b"an answer")
+        transport.close()
+        assert early.recv(100) == b"an answer"
+        assert early.recv(100) == b""
+    listener.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(where)
+
+
+@pytest.mark.spec("SD-02")
+@pytest.mark.parametrize("lacking", ["Linux", "filters"])
+async def test_where_no_handshake_can_be_kept_out_who_comes_can_be_accepted(
+    lacking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (listener,) = await bind(Config(port=0))
+    with monkeypatch.context() as patch:
+        if lacking == "Linux":
+            patch.setattr(sys, "platform", "darwin")
+        else:
+            patch.setattr("stario_trio.server.sockets._SO_ATTACH_FILTER", 2**30)
+        listener.refuse()
+    with socket.create_connection(listener.address):  # type: ignore[arg-type]
+        listener.accept().close()
+    listener.close()
 
 
 # Unix sockets

@@ -56,10 +56,19 @@ class Program:
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
-    async def get(self, path: str) -> Peer:
-        """Connect and ask. The caller reads, or does not; what is left open is closed with the program."""
-        peer = Peer(await trio.open_tcp_stream("127.0.0.1", self.port))
+    async def connect(self, *, receive_buffer: int | None = None) -> Peer:
+        """Connect. What is left open is closed with the program. See `live.peer` for `receive_buffer`."""
+        sock = trio.socket.socket()
+        peer = Peer(trio.SocketStream(sock))
         self.peers.append(peer)
+        if receive_buffer is not None:
+            sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer)
+        await sock.connect(("127.0.0.1", self.port))
+        return peer
+
+    async def get(self, path: str) -> Peer:
+        """Connect and ask. The caller reads, or does not."""
+        peer = await self.connect()
         await peer.get(path)
         return peer
 
