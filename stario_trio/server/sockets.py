@@ -236,8 +236,7 @@ def _bind_unix(path: str, backlog: int, workers: int) -> list[SocketListener]:
         made = UnixFile(path)
         os.chmod(path, _UNIX_MODE)  # before listen(): nobody can connect yet, so nobody meets another mode
         sock.listen(backlog)
-        for _ in range(workers - 1):
-            socks.append(sock.dup())
+        socks.extend(sock.dup() for _ in range(workers - 1))
     except OSError as exc:
         if made is not None:
             made.remove()

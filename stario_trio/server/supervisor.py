@@ -1,7 +1,7 @@
 """One run of a server, from the first bind to the last release.
 
 [S] holds the services and the workers. The order of release is the order of the blocks here, read from the inside:
-listeners with their Unix file, workers, services, spans, signal handlers (SD-20).
+listeners with their Unix file, workers, services, spans; the signal handlers, last, are the caller's (SD-20).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import trio
 
 from stario_trio.exceptions import sole_leaf
 from stario_trio.server.date import Date
-from stario_trio.server.signals import stop_signals
 from stario_trio.server.sockets import bind, close
 from stario_trio.server.spans import ServerSpans
 from stario_trio.server.threads import FromThread, WorkerThread
+from stario_trio.server.tree import task_tree
 from stario_trio.server.worker import Worker, run_worker
 from stario_trio.telemetry.failures import only_cancelled
 
@@ -57,7 +57,6 @@ class Supervisor:
         self._spans = ServerSpans(tracer, config, report)
         self._date = Date()
         self._crew: Sequence[Worker | WorkerThread] = ()
-        self._died: list[BaseException] = []
         self._starting = trio.CancelScope()
         self._stop_asked = False
         self._ended = False
@@ -88,7 +87,7 @@ class Supervisor:
         Ends when: every worker has ended.
         Cancelled by: an outer cancel (SD-17).
         """
-        with stop_signals(self.ask_to_stop), self._report_of_the_end():
+        with self._report_of_the_end():
             bound: list[list[SocketListener]] = []
             try:
                 with self._spans.startup() as startup:
@@ -142,21 +141,31 @@ class Supervisor:
         """
         threads = [WorkerThread(worker) for worker in workers]
         self._crew = threads
+        died: list[BaseException] = []
         try:
             async with trio.open_nursery() as crew:  # [N]
                 for thread in threads:
-                    crew.start_soon(self._tend, thread, name=f"tend {thread.name}")
+                    crew.start_soon(self._tend, thread, died, name=f"tend {thread.name}")
         finally:
-            if self._died:  # an outer cancel that comes meanwhile does not hide it
-                raise self._died[0]
+            if died:  # an outer cancel that came meanwhile does not hide it
+                raise died[0]
 
-    async def _tend(self, thread: WorkerThread) -> None:
+    async def tree(self) -> str:
+        """The nurseries and tasks of this run, and of each worker's."""
+        pictures = [task_tree()]
+        for worker in self._crew:
+            if isinstance(worker, WorkerThread):
+                picture = await worker.look(task_tree)
+                pictures.append(f"{worker.name}\n{picture}")
+        return "\n\n".join(pictures)
+
+    async def _tend(self, thread: WorkerThread, died: list[BaseException]) -> None:
         try:
             await thread.tend()
         except trio.Cancelled:
             raise
         except BaseException as exc:  # noqa: BLE001  (it comes out when the others have stopped)
-            self._died.append(exc)
+            died.append(exc)
             self.ask_to_stop(repr(sole_leaf(exc)), now=False)
         finally:
             if thread.left_behind:
