@@ -16,6 +16,7 @@ from stario_trio.server.config import Limits
 from stario_trio.telemetry import Event, JsonTracer, Link, NoopTracer, Span, Tracer
 
 if TYPE_CHECKING:
+    from stario_trio.server.asyncio_facade import to_asyncio
     from stario_trio.telemetry import RichTracer
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "StarioError",
     "Tracer",
     "Writer",
+    "to_asyncio",
 ]
 
 __version__ = _version("stario-trio")
@@ -50,4 +52,8 @@ def __getattr__(name: str) -> Any:
         from stario_trio.telemetry import RichTracer
 
         return RichTracer
+    if name == "to_asyncio":  # and a Trio program need not import asyncio
+        from stario_trio.server.asyncio_facade import to_asyncio
+
+        return to_asyncio
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

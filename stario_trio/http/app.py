@@ -34,6 +34,11 @@ E = TypeVar("E", bound=Exception)
 # an asyncio.CancelledError in a Trio handler, say.
 _NOT_THE_HANDLERS = (trio.Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit)
 
+_TWO_WAYS_OUT = (
+    "Handlers run on Trio, where asyncio has no loop. Use Trio's own functions (trio.sleep, trio.to_thread.run_sync, ...), "
+    "or, in a server that was started under asyncio, `await to_asyncio(fn, *args)`."
+)
+
 #: Fields that describe the response the handler meant to send, not the error that is sent instead.
 _OF_THE_CONTENT = (b"transfer-encoding", b"etag", b"last-modified", b"cache-control")
 
@@ -142,6 +147,8 @@ class Stario(Router):
         error unless an error handler took care.
         """
         error = sole_leaf(exc)
+        if _calls_asyncio(error):
+            error.add_note(_TWO_WAYS_OUT)
         if isinstance(error, ClientDisconnected):  # nobody is left to answer, and nobody is to blame
             c.span(error)
             w.abort()
@@ -230,6 +237,13 @@ class Stario(Router):
         server = Server(self, host=host, port=port, **settings)
         async with server.running():
             yield server
+
+
+def _calls_asyncio(error: BaseException) -> bool:
+    """Whether this is how asyncio, or Trio, says that asyncio was used where Trio runs."""
+    if isinstance(error, RuntimeError):
+        return str(error) == "no running event loop"
+    return isinstance(error, TypeError) and "framework like asyncio" in str(error)
 
 
 def _respond(_c: Context, w: Writer, exc: HttpException) -> None:

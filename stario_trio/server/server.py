@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from contextlib import asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -12,6 +13,7 @@ import trio
 from stario_trio.exceptions import StarioError, without_groups
 from stario_trio.server.config import DEFAULT_HOST, DEFAULT_PORT, Config, Limits
 from stario_trio.server.report import Report
+from stario_trio.server.signals import stop_signals
 from stario_trio.server.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -62,42 +64,50 @@ class Server:
         )
         self._supervisor = Supervisor(self.app.handle_request, self.app.tracer, self._config, self.report)
         self._token: trio.lowlevel.TrioToken | None = None
-        self._stop_before_run: tuple[str, bool] | None = None
+        self._asked: tuple[str, bool] | None = None
         self._ran = False
 
     async def run(self, *, task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until stopped.
+        """Serve until stopped: in the Trio run that calls it, or from asyncio, with Trio in a thread of its own.
 
         Args:
             task_status: gets the bound addresses when the server listens.
 
         Raises:
-            StarioError: it has been run before (ST-06), or not under Trio.
+            StarioError: it has been run before (ST-06), or under neither Trio nor asyncio.
             OSError: the address cannot be bound.
-            BaseException: what ended the worker, as itself and not in a group (SD-21).
+            BaseException: what ended a worker, as itself and not in a group (SD-21).
 
-        Ends when: the worker has stopped and everything is released.
+        Ends when: the workers have stopped and everything is released.
         Cancelled by: an outer cancel, which ends connections and handlers at once (SD-17).
         """
-        if not trio.lowlevel.in_trio_run():
-            raise StarioError(
-                "The server runs on Trio",
-                help_text="Start it with trio.run, not asyncio.run.",
-                example="trio.run(app.serve)",
-            )
         if self._ran:
             raise StarioError(
                 "Server already running", help_text="A Server runs once. Make another one for another run."
             )
         self._ran = True
+        if trio.lowlevel.in_trio_run():
+            with stop_signals(self._ask_to_stop):
+                await self._run(task_status)
+        else:
+            from stario_trio.server.asyncio_facade import serve_from_asyncio  # a Trio program need not import asyncio
+
+            await serve_from_asyncio(partial(self._run, task_status), self._ask_to_stop)
+
+    async def _run(self, task_status: trio.TaskStatus[list[Address]]) -> None:
+        """Serve in this Trio run.
+
+        Ends when: the workers have stopped and everything is released.
+        Cancelled by: an outer cancel (SD-17).
+        """
 
         def listening(addresses: list[Address]) -> None:
             self.addresses = addresses
             task_status.started(addresses)
 
         self._token = trio.lowlevel.current_trio_token()
-        if self._stop_before_run is not None:
-            self._supervisor.ask_to_stop(*self._stop_before_run)
+        if self._asked is not None:
+            self._supervisor.ask_to_stop(*self._asked)
         with without_groups():
             await self._supervisor.run(listening)
 
@@ -107,11 +117,18 @@ class Server:
         Args:
             now: leave out the grace: close what is left at once (SD-16).
         """
-        hurried = self._stop_before_run is not None and self._stop_before_run[1]
-        self._stop_before_run = ("stop()", now or hurried)  # SD-16: no request makes a stop later
+        self._ask_to_stop("stop()", now)
+
+    def _ask_to_stop(self, why: str, now: bool) -> None:
+        first, hurried = (why, now) if self._asked is None else self._asked
+        self._asked = (first, now or hurried)  # for a run that has not begun. SD-16: no request makes a stop later
         if self._token is not None:
             with contextlib.suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(self._supervisor.ask_to_stop, "stop()", now)
+                self._token.run_sync_soon(self._supervisor.ask_to_stop, why, now)
+
+    async def tree(self) -> str:
+        """The picture of the running server: its nurseries and tasks, looked at in the run of each worker."""
+        return await self._supervisor.tree()
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[Server]:

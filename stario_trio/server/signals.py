@@ -11,8 +11,6 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-import trio
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from types import FrameType
@@ -29,9 +27,9 @@ def stop_signals(ask_to_stop: Callable[[str, bool], None]) -> Generator[None]:
     Off the main thread, where Python allows no handler, nothing is caught.
 
     Args:
-        ask_to_stop: called in this Trio run with the signal's name, and whether it is the second one.
+        ask_to_stop: called in the signal handler, with the signal's name and whether it is the second one.
     """
-    receiver = _Receiver(trio.lowlevel.current_trio_token(), ask_to_stop)
+    receiver = _Receiver(ask_to_stop)
     try:
         receiver.install()
         yield
@@ -42,8 +40,7 @@ def stop_signals(ask_to_stop: Callable[[str, bool], None]) -> Generator[None]:
 class _Receiver:
     """The handler of both signals for one server."""
 
-    def __init__(self, token: trio.lowlevel.TrioToken, ask_to_stop: Callable[[str, bool], None]) -> None:
-        self._token = token
+    def __init__(self, ask_to_stop: Callable[[str, bool], None]) -> None:
         self._ask_to_stop = ask_to_stop
         self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
         self._received = 0
@@ -76,7 +73,6 @@ class _Receiver:
         before = self._handler_before(number)
         if haste:
             self.restore()  # the third one gets the handler that was there before
-        with contextlib.suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(self._ask_to_stop, signal.Signals(number).name, haste)
+        self._ask_to_stop(signal.Signals(number).name, haste)
         if isinstance(before, _Receiver):  # an earlier server in this process wants to know as well
             before(number, frame)

@@ -1,7 +1,7 @@
 """One run of a server, from the first bind to the last release.
 
 [S] holds the services and the workers. The order of release is the order of the blocks here, read from the inside:
-listeners with their Unix file, workers, services, spans, signal handlers (SD-20).
+listeners with their Unix file, workers, services, spans; the signal handlers, last, are the caller's (SD-20).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import trio
 
 from stario_trio.exceptions import sole_leaf
 from stario_trio.server.date import Date
-from stario_trio.server.signals import stop_signals
 from stario_trio.server.sockets import bind, close
 from stario_trio.server.spans import ServerSpans
 from stario_trio.server.threads import FromThread, WorkerThread
+from stario_trio.server.tree import task_tree
 from stario_trio.server.worker import Worker, run_worker
 from stario_trio.telemetry.failures import only_cancelled
 
@@ -87,7 +87,7 @@ class Supervisor:
         Ends when: every worker has ended.
         Cancelled by: an outer cancel (SD-17).
         """
-        with stop_signals(self.ask_to_stop), self._report_of_the_end():
+        with self._report_of_the_end():
             bound: list[list[SocketListener]] = []
             try:
                 with self._spans.startup() as startup:
@@ -149,6 +149,15 @@ class Supervisor:
         finally:
             if died:  # an outer cancel that came meanwhile does not hide it
                 raise died[0]
+
+    async def tree(self) -> str:
+        """The nurseries and tasks of this run, and of each worker's."""
+        pictures = [task_tree()]
+        for worker in self._crew:
+            if isinstance(worker, WorkerThread):
+                picture = await worker.look(task_tree)
+                pictures.append(f"{worker.name}\n{picture}")
+        return "\n\n".join(pictures)
 
     async def _tend(self, thread: WorkerThread, died: list[BaseException]) -> None:
         try:

@@ -12,7 +12,8 @@ import sys
 import threading
 import traceback
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import outcome
 import trio
@@ -20,17 +21,72 @@ import trio
 from stario_trio.server.worker import run_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from stario_trio.server.phases import Phase
     from stario_trio.server.report import Abandoned
     from stario_trio.server.worker import Observer, Worker
 
-__all__ = ["FromThread", "WorkerThread"]
+__all__ = ["FromThread", "TrioThread", "WorkerThread"]
+
+T = TypeVar("T")
 
 # What a worker gets beyond its own two deadlines before its thread is left behind (SD-14): time for a busy machine to
 # schedule it, which no correct worker needs.
 _SLACK: Final = 1.0
+
+
+class TrioThread:
+    """A thread that runs Trio, and takes words from other threads.
+
+    Args:
+        name: of the thread.
+        main: what is run; the caller's context variables are visible in it.
+        tell_of_the_end: called in the thread, as its last act, with what came out of `main`.
+    """
+
+    def __init__(
+        self, name: str, main: Callable[[], Awaitable[None]], tell_of_the_end: Callable[[outcome.Outcome[None]], None]
+    ) -> None:
+        self.name: str = name
+        self._main = main
+        self._tell_of_the_end = tell_of_the_end
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._words: deque[Callable[[], object]] = deque()
+        # A daemon: the interpreter does not wait for a thread that was left behind.
+        self._thread = threading.Thread(target=copy_context().run, args=(self._run,), name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for a thread that has told of its end, and has nothing left to do."""
+        self._thread.join()
+
+    def hand_over(self, word: Callable[[], object]) -> None:
+        """Have `word` called in the thread's run; before its first step, if it has not begun."""
+        self._words.append(word)
+        if self._token is not None:
+            with contextlib.suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._take_words)
+
+    def stack(self) -> list[str]:
+        """Where the thread is just now."""
+        frame = sys._current_frames().get(self._thread.ident or 0)
+        return [] if frame is None else [line.rstrip() for line in traceback.format_stack(frame)]
+
+    def _run(self) -> None:
+        self._tell_of_the_end(outcome.capture(trio.run, self._begin))
+
+    async def _begin(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._take_words()
+        await self._main()
+
+    def _take_words(self) -> None:
+        while self._words:
+            self._words.popleft()()
 
 
 class WorkerThread:
@@ -41,19 +97,16 @@ class WorkerThread:
     """
 
     def __init__(self, worker: Worker) -> None:
-        self.worker = worker
-        self.left_behind = False
+        self.worker: Worker = worker
+        self.left_behind: bool = False
         """Whether the thread did not end in its time."""
         self._home = trio.lowlevel.current_trio_token()
-        self._run_token: trio.lowlevel.TrioToken | None = None
         self._run_scope = trio.CancelScope()
-        self._words: deque[Callable[[], object]] = deque()
         self._outcome: outcome.Outcome[None] | None = None
         self._ended = trio.Event()
         self._stop_asked = trio.Event()
         self._patience = trio.CancelScope()
-        # A daemon: the interpreter does not wait for a thread that was left behind.
-        self._thread = threading.Thread(target=self._run, name=f"stario-worker-{worker.report.id}", daemon=True)
+        self._thread = TrioThread(f"stario-worker-{worker.report.id}", self._main, self._tell_of_the_end)
 
     async def tend(self) -> None:
         """Start the thread and wait for its end.
@@ -75,7 +128,7 @@ class WorkerThread:
             with self._patience:
                 await self._ended.wait()
         except trio.Cancelled:
-            self._hand_over(lambda: self._run_scope.cancel(reason="the server was cancelled"))
+            self._thread.hand_over(lambda: self._run_scope.cancel(reason="the server was cancelled"))
             with trio.move_on_after(self.worker.config.cleanup_timeout + _SLACK, shield=True):
                 await self._ended.wait()
             raise
@@ -88,12 +141,12 @@ class WorkerThread:
             for listener in self.worker.listeners:
                 listener.shut()
         else:
-            self._thread.join()  # it has nothing left to do
+            self._thread.join()
             self._outcome.unwrap()
 
     def ask_to_stop(self, why: str, *, now: bool) -> None:
         """Hand the word over, and give the worker what its deadlines need from now on."""
-        self._hand_over(lambda: self.worker.ask_to_stop(why, now=now))
+        self._thread.hand_over(lambda: self.worker.ask_to_stop(why, now=now))
         config = self.worker.config
         grace = 0.0 if now else config.graceful_timeout
         enough = trio.current_time() + grace + config.cleanup_timeout + _SLACK
@@ -109,22 +162,27 @@ class WorkerThread:
         """What a thread that was left behind hangs in: its abandoned handlers, or the code it is blocked in."""
         if abandoned := self.worker.report.abandoned:
             return [line for handler in abandoned for line in (handler.route, *handler.stack)]
-        frame = sys._current_frames().get(self._thread.ident or 0)
-        return [] if frame is None else [line.rstrip() for line in traceback.format_stack(frame)]
+        return self._thread.stack()
 
-    def _hand_over(self, word: Callable[[], object]) -> None:
-        """Have `word` called in the worker's run; before its first step, if it has not begun."""
-        self._words.append(word)
-        if self._run_token is not None:
+    async def look(self, at: Callable[[], T]) -> T:
+        """What `at` returns when it is called in the worker's run; waits for a worker that is blocked.
+
+        Ends when: the worker has answered.
+        Cancelled by: any scope around it.
+        """
+        seen: list[T] = []
+        answered = trio.Event()
+
+        def answer() -> None:
+            seen.append(at())
             with contextlib.suppress(trio.RunFinishedError):
-                self._run_token.run_sync_soon(self._take_words)
+                self._home.run_sync_soon(answered.set)
+
+        self._thread.hand_over(answer)
+        await answered.wait()
+        return seen[0]
 
     # In the thread
-
-    def _run(self) -> None:
-        self._outcome = outcome.capture(trio.run, self._main)
-        with contextlib.suppress(trio.RunFinishedError):  # the supervisor did not wait for this one
-            self._home.run_sync_soon(self._thread_ended)
 
     async def _main(self) -> None:
         """Run the worker.
@@ -133,13 +191,12 @@ class WorkerThread:
         Cancelled by: an outer cancel of the supervisor, handed over.
         """
         with self._run_scope:
-            self._run_token = trio.lowlevel.current_trio_token()
-            self._take_words()
             await run_worker(self.worker)
 
-    def _take_words(self) -> None:
-        while self._words:
-            self._words.popleft()()
+    def _tell_of_the_end(self, result: outcome.Outcome[None]) -> None:
+        self._outcome = result
+        with contextlib.suppress(trio.RunFinishedError):  # the supervisor did not wait for this one
+            self._home.run_sync_soon(self._thread_ended)
 
     # Back home
 

@@ -21,8 +21,8 @@ def text(value: object) -> str:
 
 
 def error_text(exc: BaseException) -> str:
-    """Return the message of `exc`, or the name of its type where the message is empty."""
-    return text(exc) or type(exc).__name__
+    """Return the message of `exc` with its notes, or the name of its type where the message is empty."""
+    return "\n".join([text(exc) or type(exc).__name__, *getattr(exc, "__notes__", ())])
 
 
 def only_cancelled(exc: BaseException) -> bool:

@@ -249,7 +249,7 @@ async def test_a_worker_that_needs_3_s_to_bind(autojump_clock: MockClock, monkey
 async def test_one_real_port_for_all() -> None:
     async with live(*ROUTES, workers=WORKERS) as server:
         [(host, port)] = server.addresses
-        assert (host, port > 0) == ("127.0.0.1", True)
+        assert (host, port != 0) == ("127.0.0.1", True)
         async with one_each(server):
             pass
 
@@ -303,7 +303,7 @@ async def test_who_takes_from_a_shared_socket_leaves_some_to_the_others(
             first.set()
             await log.until(f"{NAMES[0]} again")
             rest.set()
-            while len(log.lines) < WORKERS + 28:  # it may have taken a few before it began to answer the first
+            while len(log.lines) < WORKERS + 25:  # it may have taken a few before it began to answer the first
                 await log.more()
         finally:
             first.set()
@@ -314,11 +314,10 @@ async def test_who_takes_from_a_shared_socket_leaves_some_to_the_others(
 
 
 @pytest.mark.spec("SK-01")
-@pytest.mark.parametrize("kind", ["tcp"])
-async def test_connections_are_spread(kind: str, tmp_path: Path) -> None:
+async def test_connections_are_spread() -> None:
     """Beside 30 open connections there is no worker without one."""
     async with (
-        live(*ROUTES, workers=WORKERS, **where(kind, tmp_path)) as server,
+        live(*ROUTES, workers=WORKERS) as server,
         one_each(server),
         trio.open_nursery() as nursery,
     ):
@@ -700,7 +699,7 @@ async def test_a_worker_whose_stop_comes_last_on_a_shared_socket(
     """The first one to stop shuts the Unix socket for all: it stays readable, and there is nobody to accept."""
     log = Log()
     held: list[Callable[[], None]] = []
-    hand_over, loop = WorkerThread._hand_over, worker_module.accept_loop
+    hand_over, loop = TrioThread.hand_over, worker_module.accept_loop
 
     def late(self: WorkerThread, word: Callable[[], object]) -> None:
         if self.name == NAMES[2]:
@@ -714,7 +713,7 @@ async def test_a_worker_whose_stop_comes_last_on_a_shared_socket(
         finally:
             log(f"{here()} accepts no more")
 
-    monkeypatch.setattr(WorkerThread, "_hand_over", late)
+    monkeypatch.setattr(TrioThread, "hand_over", late)
     monkeypatch.setattr(worker_module, "accept_loop", noted)
     settings = where("unix", tmp_path)
     async with live(*ROUTES, workers=WORKERS, graceful_timeout=600, **settings) as server, one_each(server) as clients:

@@ -189,6 +189,8 @@ class MemoryTransport:
 class MemoryListener:
     """A listener whose backlog is a queue: `stario_trio.server.listener.Listener`."""
 
+    burst = BURST
+
     def __init__(self) -> None:
         self.backlog: deque[Client | OSError] = deque()
         self.closed = False
