@@ -1,7 +1,7 @@
 """What two workers cost, and what they bring: in threads and in processes.
 
-    python -m benchmarks.workers [--rounds 5] [--seconds 3] [--connections 64]
-    PYTHON_GIL=0 python3.14t -m benchmarks.workers
+    python benchmarks/workers.py [--rounds 5] [--seconds 3] [--connections 64]
+    PYTHON_GIL=0 python3.14t benchmarks/workers.py
 
 The same handler as in hello.py. On a free-threaded Python, two workers should use about as much CPU time a request as
 one: what they use more is what threads lose to each other over the objects they share. Two processes share nothing, so
@@ -27,6 +27,9 @@ import threading
 import time
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1]))
 
 from benchmarks.hello import BODY, Client, announce, cpu_ns
 
@@ -102,7 +105,7 @@ def cpu_seconds(ports: list[int]) -> float:
 def measure(case: str, *, connections: int, seconds: int) -> tuple[float, float, float]:
     """Microseconds of CPU time per request, requests per second, and processors in use."""
     workers, thread, processes = CASES[case]
-    command = [sys.executable, "-m", "benchmarks.workers", "--serve", str(workers), thread]
+    command = [sys.executable, __file__, "--serve", str(workers), thread]
     load = load_by_wrk if WRK else load_by_hello
     with ExitStack() as stack:
         ports: list[int] = []

@@ -156,7 +156,7 @@ class Supervisor:
         for worker in self._crew:
             if isinstance(worker, WorkerThread):
                 picture = await worker.look(task_tree)
-                pictures.append(f"{worker.name}\n{picture}")
+                pictures.append(f"{worker.name}\n{picture or 'has ended'}")
         return "\n\n".join(pictures)
 
     async def _tend(self, thread: WorkerThread, died: list[BaseException]) -> None:

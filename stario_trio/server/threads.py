@@ -73,7 +73,8 @@ class TrioThread:
 
     def stack(self) -> list[str]:
         """Where the thread is just now."""
-        frame = sys._current_frames().get(self._thread.ident or 0)
+        frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]  (documented in spite of its name)
+        frame = frames.get(self._thread.ident or 0)
         return [] if frame is None else [line.rstrip() for line in traceback.format_stack(frame)]
 
     def _run(self) -> None:
@@ -106,6 +107,7 @@ class WorkerThread:
         self._ended = trio.Event()
         self._stop_asked = trio.Event()
         self._patience = trio.CancelScope()
+        self._looking: list[trio.Event] = []
         self._thread = TrioThread(f"stario-worker-{worker.report.id}", self._main, self._tell_of_the_end)
 
     async def tend(self) -> None:
@@ -164,14 +166,17 @@ class WorkerThread:
             return [line for handler in abandoned for line in (handler.route, *handler.stack)]
         return self._thread.stack()
 
-    async def look(self, at: Callable[[], T]) -> T:
-        """What `at` returns when it is called in the worker's run; waits for a worker that is blocked.
+    async def look(self, at: Callable[[], T]) -> T | None:
+        """What `at` returns when it is called in the worker's run, None if that has ended.
 
-        Ends when: the worker has answered.
+        Ends when: the worker has answered, or its run has ended; one that is blocked is waited for.
         Cancelled by: any scope around it.
         """
+        if self._ended.is_set():
+            return None
         seen: list[T] = []
         answered = trio.Event()
+        self._looking.append(answered)
 
         def answer() -> None:
             seen.append(at())
@@ -180,7 +185,7 @@ class WorkerThread:
 
         self._thread.hand_over(answer)
         await answered.wait()
-        return seen[0]
+        return seen[0] if seen else None
 
     # In the thread
 
@@ -203,6 +208,8 @@ class WorkerThread:
     def _thread_ended(self) -> None:
         self._ended.set()
         self._stop_asked.set()
+        for answered in self._looking:
+            answered.set()
 
 
 class FromThread:

@@ -18,11 +18,12 @@ import trio
 
 from stario_trio import NoopTracer, Relay, Server, Span, StarioError
 from stario_trio.server import signals, sockets
-from stario_trio.server import worker as worker_module
 from stario_trio.server.date import Date
+from stario_trio.server.listener import accept_loop
+from stario_trio.server.peerwatch import peer_watch
 from stario_trio.server.phases import Phase
 from stario_trio.server.sockets import SocketListener, UnixFile
-from stario_trio.server.threads import WorkerThread
+from stario_trio.server.threads import TrioThread, WorkerThread
 from stario_trio.server.worker import Worker
 from stario_trio.telemetry.failures import unfold
 from tests.support.crew import (
@@ -415,16 +416,15 @@ def fail_to_copy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[BaseEx
 
 def fail_to_watch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[BaseException]:
     made = 0
-    watch = worker_module.peer_watch
 
     def second_fails() -> Any:
         nonlocal made
         made += 1
         if made == 2:
             raise OSError(errno.EMFILE, "Too many open files")
-        return watch()
+        return peer_watch()
 
-    monkeypatch.setattr(worker_module, "peer_watch", second_fails)
+    monkeypatch.setattr("stario_trio.server.worker.peer_watch", second_fails)
     return OSError
 
 
@@ -536,13 +536,13 @@ class Gates:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.gates = {name: threading.Event() for name in NAMES}
-        run = WorkerThread._run
+        run = TrioThread._run
 
-        def late(thread: WorkerThread) -> None:
+        def late(thread: TrioThread) -> None:
             assert self.gates[thread.name].wait(PATIENCE)
             run(thread)
 
-        monkeypatch.setattr(WorkerThread, "_run", late)
+        monkeypatch.setattr(TrioThread, "_run", late)
 
     def open(self, *numbers: int) -> None:
         for number in numbers:
@@ -699,9 +699,9 @@ async def test_a_worker_whose_stop_comes_last_on_a_shared_socket(
     """The first one to stop shuts the Unix socket for all: it stays readable, and there is nobody to accept."""
     log = Log()
     held: list[Callable[[], None]] = []
-    hand_over, loop = TrioThread.hand_over, worker_module.accept_loop
+    hand_over = TrioThread.hand_over
 
-    def late(self: WorkerThread, word: Callable[[], object]) -> None:
+    def late(self: TrioThread, word: Callable[[], object]) -> None:
         if self.name == NAMES[2]:
             held.append(lambda: hand_over(self, word))
         else:
@@ -709,12 +709,12 @@ async def test_a_worker_whose_stop_comes_last_on_a_shared_socket(
 
     async def noted(*args: Any) -> None:
         try:
-            await loop(*args)
+            await accept_loop(*args)
         finally:
             log(f"{here()} accepts no more")
 
     monkeypatch.setattr(TrioThread, "hand_over", late)
-    monkeypatch.setattr(worker_module, "accept_loop", noted)
+    monkeypatch.setattr("stario_trio.server.worker.accept_loop", noted)
     settings = where("unix", tmp_path)
     async with live(*ROUTES, workers=WORKERS, graceful_timeout=600, **settings) as server, one_each(server) as clients:
         await clients[2].get("/streaming")
@@ -1136,7 +1136,7 @@ async def test_services_outlive_the_last_handler_of_all_workers(monkeypatch: pyt
 async def test_the_order_of_the_release(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     log = Log()
     close, unlink, restore = SocketListener.close, os.unlink, signals._Receiver.restore
-    ended, run = WorkerThread._take_end, WorkerThread._run
+    ended, run = WorkerThread._take_end, TrioThread._run
 
     def noted_close(self: SocketListener) -> None:
         if self._sock.fileno() >= 0:
@@ -1151,7 +1151,7 @@ async def test_the_order_of_the_release(monkeypatch: pytest.MonkeyPatch, tmp_pat
         restore(self)
         log("signals")
 
-    def noted_run(self: WorkerThread) -> None:
+    def noted_run(self: TrioThread) -> None:
         run(self)
         log(f"{here()} ends")
 
@@ -1168,7 +1168,7 @@ async def test_the_order_of_the_release(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(SocketListener, "close", noted_close)
     monkeypatch.setattr(os, "unlink", noted_unlink)
     monkeypatch.setattr(signals._Receiver, "restore", noted_restore)
-    monkeypatch.setattr(WorkerThread, "_run", noted_run)
+    monkeypatch.setattr(TrioThread, "_run", noted_run)
     monkeypatch.setattr(WorkerThread, "_take_end", noted_end)
     with trio.fail_after(PATIENCE):
         async with app_of(tracer=Telling()).serving(workers=WORKERS, **where("unix", tmp_path)):
@@ -1495,12 +1495,13 @@ def test_fifty_runs_leave_nothing(kind: str, tmp_path: Path) -> None:
 
 
 async def test_one_pipelining_client_does_not_starve_the_others_of_its_worker() -> None:
+    served = 0
+
     async def count(c: Context, w: Writer) -> None:
         nonlocal served
         served += 1
         w.text("")
 
-    served = 0
     many = 5000
     routes = (*ROUTES, ("/count", count))
     async with live(*routes, workers=WORKERS) as server, one_each(server) as clients:  # noqa: SIM117

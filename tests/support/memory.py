@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from stario_trio.server.listener import BURST
 from stario_trio.server.transport import Arrived
 
 if TYPE_CHECKING:
