@@ -28,6 +28,7 @@ SERVER = "server/server.py"
 SIGNALS = "server/signals.py"
 SOCKETS = "server/sockets.py"
 SUPERVISOR = "server/supervisor.py"
+THREADS = "server/threads.py"
 WORKER = "server/worker.py"
 ALIVE = "http/alive.py"
 CONFIG = "server/config.py"
@@ -47,6 +48,10 @@ class Mutation:
 MUTATIONS = [
     Mutation("ST-01", "tell of the addresses before binding", SUPERVISOR,
              "bound = await bind(self._config)", "listening([]); bound = await bind(self._config)"),
+    Mutation("ST-01", "the first worker's socket accepts while the others bind", SOCKETS,
+             "            port = bound[0][0].port  # port 0",
+             "            with contextlib.suppress(OSError):\n                bound[0][0].accept()\n"
+             "            port = bound[0][0].port  # port 0"),
     Mutation("ST-02", "the span of a failed start looks fine", "server/spans.py",
              "        with span:\n            yield span", "        yield span\n        span.end()"),
     Mutation("ST-03", "binding may take a second at most", SUPERVISOR,
@@ -58,6 +63,10 @@ MUTATIONS = [
     Mutation("ST-06", "a server may run again", SERVER, "        self._ran = True\n", "        self._ran = False\n"),
     Mutation("SD-01", "a signal is not passed on to the worker", SUPERVISOR,
              "            worker.ask_to_stop(why, now=now)", "            pass"),
+    Mutation("SD-01", "only the first thread is asked to stop", SUPERVISOR,
+             "            worker.ask_to_stop(why, now=now)", "            worker.ask_to_stop(why, now=now)\n            break"),
+    Mutation("SD-02", "workers do not learn that another one has shut their socket", SOCKETS,
+             "                self._unix_file.shut = True\n", ""),
     Mutation("SD-02", "the listener closes without taking what has come", WORKER,
              "            self._take_what_has_come()\n", ""),
     Mutation("SD-03", "handlers are told before the listener is closed", EXCHANGE,
@@ -84,6 +93,8 @@ MUTATIONS = [
     Mutation("SD-13", "there is half the time for cleanup", WORKER,
              "+ self.config.cleanup_timeout)", "+ self.config.cleanup_timeout / 2)"),
     Mutation("SD-14", "nobody tells of a stuck handler", WORKER, "            self._report_abandoned()\n", ""),
+    Mutation("SD-14", "a thread that hangs is waited for", THREADS,
+             "        self._patience.deadline = min(self._patience.deadline, enough)\n", ""),
     Mutation("SD-15", "the grace is granted twice", WORKER,
              "else self.config.graceful_timeout)", "else 2 * self.config.graceful_timeout)"),
     Mutation("SD-16", "haste changes nothing in the drain", PHASES,
@@ -91,6 +102,8 @@ MUTATIONS = [
     Mutation("SD-17", "an outer cancel leaves sockets to their handlers", WORKER,
              "        self._close_listeners()\n        self._force_close()\n\n    def note",
              "        self._close_listeners()\n\n    def note"),
+    Mutation("SD-17", "an outer cancel does not reach the threads", THREADS,
+             'self._thread.hand_over(lambda: self._run_scope.cancel(reason="the server was cancelled"))', "pass"),
     Mutation("SD-18", "the connection closes at once", CONNECTION,
              "        if not self._keep and not self.outbox.lost:\n            await linger(self.transport)\n", ""),
     Mutation("SD-19", "the Date service ends when the drain begins", SUPERVISOR,
@@ -100,6 +113,8 @@ MUTATIONS = [
     Mutation("SD-20", "signal handlers stay", SIGNALS, "    finally:\n        receiver.restore()", "    finally:\n        pass"),
     Mutation("SD-21", "an error of a worker comes out in a group", SERVER,
              "        with without_groups():\n            await self._supervisor", "        if True:\n            await self._supervisor"),
+    Mutation("SD-21", "the others go on when a worker in its thread has died", SUPERVISOR,
+             "            self.ask_to_stop(repr(sole_leaf(exc)), now=False)\n", ""),
     Mutation("SD-22", "a tracer's error comes out of its span", "telemetry/core.py",
              "        except Exception:", "        except ZeroDivisionError:"),
     Mutation("SD-23", "the report has no durations", WORKER,
@@ -108,10 +123,13 @@ MUTATIONS = [
              "            self.report.accepted_late += 1", "            pass"),
     Mutation("SK-01", "nobody asks whether ports can be shared", CONFIG,
              'elif self.workers > 1 and not hasattr(socket, "SO_REUSEPORT")', "elif False"),
+    Mutation("SK-01", "the port is not shared", SOCKETS, "share=config.workers > 1", "share=False"),
     Mutation("SK-02", "one worker shares its port too", SOCKETS,
              "        sock.bind(address)",
              "        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)\n        sock.bind(address)"),
     Mutation("SK-03", "the mode is what the umask leaves", SOCKETS, "        os.chmod(path, _UNIX_MODE)", "        pass"),
+    Mutation("SK-03", "one worker takes all who wait at the shared socket", SOCKETS,
+             "burst = BURST if workers == 1 else 1", "burst = BURST"),
     Mutation("SK-04", "whatever stands at the path is removed", SOCKETS, "if not stat.S_ISSOCK(mode):", "if False:"),
     Mutation("SK-05", "the file at the path is removed, whose ever it is", SOCKETS,
              "if self._identify() == self._identity:", "if True:"),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import httpx2
+import pytest
 import trio
 
 if TYPE_CHECKING:
@@ -51,6 +55,30 @@ async def running(example: str, *args: str) -> AsyncIterator[Running]:
         await trio.aclose_forcefully(process.stdout)
 
 
+@asynccontextmanager
+async def redis_server(folder: Path) -> AsyncIterator[int]:
+    """A Redis server of this test's own, which keeps nothing; gives its port."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("redis-server is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(folder)]
+    async with trio.open_nursery() as nursery:
+        process: trio.Process = await nursery.start(
+            partial(trio.run_process, [program, *options], stdout=subprocess.PIPE, check=False)
+        )
+        assert process.stdout is not None
+        printed = bytearray()
+        with trio.fail_after(PATIENCE):
+            while b"Ready to accept connections" not in printed:
+                chunk = await process.stdout.receive_some()
+                assert chunk, f"redis-server ended before it listened:\n{printed.decode()}"
+                printed += chunk
+        yield port
+        nursery.cancel_scope.cancel()
+
+
 async def patches(lines: AsyncIterator[str]) -> AsyncIterator[str]:
     """The elements of each Datastar patch in a stream."""
     async for line in lines:
@@ -85,3 +113,16 @@ async def test_hello() -> None:
             process.send_signal(signal.SIGINT)
             rest = [element async for element in arriving]
             assert all("clock" in element for element in rest)
+
+
+async def test_asyncio_driver(tmp_path: Path) -> None:
+    pytest.importorskip("redis", reason="the package redis is not installed")
+    async with (
+        redis_server(tmp_path) as redis_port,
+        running("asyncio_driver.py", "--port", "0", "--redis-port", str(redis_port)) as (process, url),
+        httpx2.AsyncClient(base_url=url) as client,
+    ):
+        for number in (1, 2, 3):
+            assert (await client.get("/")).text == f"Visit {number} of /\n"
+        assert (await client.get("/elsewhere")).text == "Visit 1 of /elsewhere\n"
+        process.send_signal(signal.SIGTERM)

@@ -116,7 +116,6 @@ LEVELS = {
     "http": 3,
     "server": 4,
     "testing": 5,
-    "asyncio_compat": 5,
     "report": 5,
     "cli": 6,
     "__main__": 7,
@@ -144,8 +143,8 @@ NO_TRIO = [
 # What only few may touch, and who.
 RESERVED = {
     "threading": ["server/threads.py", "telemetry/*", "relay.py"],
-    "signal": ["server/signals.py", "asyncio_compat.py"],
-    "asyncio": ["asyncio_compat.py"],
+    "signal": ["server/signals.py"],
+    "asyncio": ["server/asyncio_facade.py"],
 }
 
 

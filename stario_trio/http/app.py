@@ -35,7 +35,7 @@ E = TypeVar("E", bound=Exception)
 _NOT_THE_HANDLERS = (trio.Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit)
 
 _TWO_WAYS_OUT = (
-    "Handlers run on Trio, where asyncio has no loop. Use Trio's own functions (trio.sleep, trio.to_thread.run_sync, ...), "
+    "Handlers run on Trio, where asyncio has no loop. Use Trio's own functions (trio.sleep, trio.to_thread.run_sync), "
     "or, in a server that was started under asyncio, `await to_asyncio(fn, *args)`."
 )
 
@@ -132,7 +132,7 @@ class Stario(Router):
             except BaseException as exc:  # noqa: ASYNC103  (told in the response and in the span)
                 if any(isinstance(each, _NOT_THE_HANDLERS) for each in unfold(exc)):
                     raise
-                await self._answer_failure(c, w, exc)
+                await self._answer_failure(c, w, exc)  # noqa: ASYNC102  (not cancelled, as was just made sure)
         except BaseException as exc:  # noqa: ASYNC103, BLE001  (goes on; also what comes out of an error handler)
             w.abort()
             _raise_all_but_errors(exc, span)
@@ -263,11 +263,12 @@ def _raise_all_but_errors(exc: BaseException, span: Span) -> None:
 
     A cancelled handler whose children fail raises both in one group. The cancel goes on, the errors end here.
     """
+    going_on = exc
     if isinstance(exc, BaseExceptionGroup):
         errors, rest = cast("BaseExceptionGroup[BaseException]", exc).split(Exception)
         if errors is not None and rest is not None:
             span.fail(errors)
-            exc = rest
-    if only_cancelled(exc):
-        span.fail(exc)
-    raise exc
+            going_on = rest
+    if only_cancelled(going_on):
+        span.fail(going_on)
+    raise going_on

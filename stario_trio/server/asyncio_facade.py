@@ -71,7 +71,7 @@ async def serve_from_asyncio(run: Callable[[], Awaitable[None]], ask_to_stop: Ca
             thread.hand_over(lambda: scope.cancel(reason="the waiting asyncio task was cancelled"))
             while not ended.done():  # another cancel changes nothing: the first one is being obeyed
                 with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.shield(ended)
+                    await asyncio.shield(ended)  # noqa: ASYNC102  (bounded by the server's own deadlines)
             thread.join()
             raise
         thread.join()

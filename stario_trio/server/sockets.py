@@ -127,7 +127,7 @@ class UnixFile:
     """The file of a Unix socket, known by its inode; shared by the workers, as the socket is."""
 
     def __init__(self, path: str) -> None:
-        self.path = os.path.abspath(path)  # the program may change its directory
+        self.path: str = os.path.abspath(path)  # the program may change its directory
         self.shut = False
         """Whether a worker has shut the socket: for all of them, since its descriptors are copies of one."""
         self._identity = self._identify()

@@ -13,7 +13,7 @@ import trio
 from stario_trio import Server
 from stario_trio.server.sockets import SocketListener
 from tests.attacks.test_stops import ASK, answered, completed
-from tests.support.crew import WORKERS, one_each, threads, who
+from tests.support.crew import WORKERS, one_each, who
 from tests.support.live import PATIENCE, app_of, live
 
 if TYPE_CHECKING:
@@ -96,14 +96,20 @@ async def test_a_flood_at_the_door(kind: str, again: int, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(SocketListener, "accept", accept)
     server = Server(app_of(*ROUTES), workers=WORKERS, backlog=64, graceful_timeout=600, **where(kind, tmp_path))
+    ended = trio.Event()
+
+    async def run(task_status: trio.TaskStatus[Any]) -> None:
+        await server.run(task_status=task_status)
+        ended.set()
+
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
-            await nursery.start(server.run)
+            await nursery.start(run)
             flooding.set()
             come(40)
             assert len(let_in) >= 40
             server.stop()
-            while threads():
+            while not ended.is_set():  # noqa: ASYNC110  (nothing tells of a connection)
                 await expect_answers()
                 await trio.testing.wait_all_tasks_blocked(0.001)
         await expect_answers()

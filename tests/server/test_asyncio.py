@@ -13,7 +13,7 @@ import httpx2
 import pytest
 import trio
 
-from stario_trio import Context, NoopTracer, Server, Stario, StarioError, Writer, to_asyncio
+from stario_trio import Context, NoopTracer, Server, Span, Stario, StarioError, Writer, to_asyncio
 from stario_trio.server import asyncio_facade
 from stario_trio.server.phases import Phase
 from stario_trio.server.worker import Worker
@@ -43,7 +43,7 @@ def threads() -> list[str]:
 
 
 async def listening(server: Server) -> None:
-    while not server.addresses:
+    while not server.addresses:  # noqa: ASYNC110  (a server has no event of asyncio)
         await asyncio.sleep(0.001)
 
 
@@ -225,6 +225,71 @@ def test_many_starts_and_stops_leave_nothing_behind() -> None:
 
 @each_loop
 @pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("end", ["stop", "cancel"])
+def test_other_tasks_of_the_loop_are_neither_touched_nor_held_up(run: Any, workers: int, end: str) -> None:
+    """In its start, under load and in its end, the server's threads stand still until the loop has turned often."""
+    turned = threading.Event()
+    stood_still: list[tuple[str, bool]] = []
+    waits = threading.Event()
+
+    def until_the_loop_has_turned(when: str) -> None:
+        for _ in range(100):
+            turned.clear()
+            if not turned.wait(PATIENCE / 3):
+                stood_still.append((when, False))
+                return
+        stood_still.append((when, True))
+
+    class Blocking(NoopTracer):
+        def __call__(self, name: str, attributes: dict[str, Any] | None = None) -> Span:
+            if name.startswith("server."):
+                until_the_loop_has_turned(name)
+            return super().__call__(name, attributes)
+
+    async def busy(c: Context, w: Writer) -> None:
+        until_the_loop_has_turned("load")
+
+    async def open_page(c: Context, w: Writer) -> None:
+        try:
+            waits.set()
+            async with w.alive():
+                await trio.sleep_forever()
+        finally:
+            until_the_loop_has_turned("end")
+
+    async def tick() -> None:
+        while True:
+            turned.set()
+            await asyncio.sleep(0)
+
+    app = Stario(Blocking())
+    app.get("/busy", busy)
+    app.get("/open", open_page)
+    server = Server(app, port=0, workers=workers)
+
+    async def main() -> None:
+        others = [asyncio.create_task(tick()), asyncio.create_task(asyncio.Event().wait())]
+        tasks = asyncio.all_tasks()
+        serving = asyncio.create_task(server.run())
+        await listening(server)
+        page = asyncio.create_task(get(server, "/open"))
+        await asyncio.to_thread(waits.wait)
+        await asyncio.gather(*[get(server, "/busy") for _ in range(8)])
+        server.stop() if end == "stop" else serving.cancel()
+        await asyncio.wait([serving, page])
+        assert isinstance(page.exception(), httpx2.HTTPError if end == "cancel" else type(None))
+        assert asyncio.all_tasks() == tasks
+        assert not any(task.cancelling() or task.done() for task in others)
+        for task in others:
+            task.cancel()
+
+    run(main)
+    told = ["server.startup", *["load"] * 8, "end", "server.shutdown"]
+    assert sorted(stood_still) == sorted((when, True) for when in told)
+
+
+@each_loop
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_handler_runs_a_coroutine_on_the_loop(run: Any, workers: int) -> None:
     loops: list[object] = []
 
@@ -382,7 +447,7 @@ async def test_an_asyncio_call_in_a_handler_names_the_two_ways_out(seconds: int)
 
 PROGRAM = """
 import asyncio, signal, sys, trio
-from stario_trio import Context, NoopTracer, Server, Stario, Writer
+from stario_trio import Context, NoopTracer, Server, Span, Stario, Writer
 
 async def stuck(c: Context, w: Writer) -> None:
     print("entered", flush=True)

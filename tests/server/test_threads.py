@@ -23,7 +23,7 @@ from stario_trio.server.listener import accept_loop
 from stario_trio.server.peerwatch import peer_watch
 from stario_trio.server.phases import Phase
 from stario_trio.server.sockets import SocketListener, UnixFile
-from stario_trio.server.threads import TrioThread, WorkerThread
+from stario_trio.server.threads import FromThread, TrioThread, WorkerThread
 from stario_trio.server.worker import Worker
 from stario_trio.telemetry.failures import unfold
 from tests.support.crew import (
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from stario_trio import Context, Writer
+    from stario_trio.server.report import Abandoned
     from tests.support.live import Peer
 
 needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
@@ -919,6 +920,42 @@ async def test_a_thread_with_an_abandoned_handler_is_left_behind(stubborn: Stubb
     assert server.report.workers[2].balanced
 
 
+@pytest.mark.spec("SD-14", "SD-23")
+async def test_what_a_thread_tells_after_it_was_left_behind(
+    release: threading.Event, stubborn: Stubborn, clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes back, goes through its stop, and abandons a handler: all is told already."""
+    log = stubborn.log = Log()
+    abandoned = FromThread.abandoned
+
+    def noted(self: FromThread, handler: Abandoned) -> None:
+        abandoned(self, handler)
+        log("abandoned")
+
+    monkeypatch.setattr(FromThread, "abandoned", noted)
+    tracer = Recorder()
+    app = app_of(*ROUTES, ("/block", Blocked(log, release)), ("/stubborn", stubborn), tracer=tracer)
+    server = Server(app, port=0, workers=WORKERS, graceful_timeout=0, cleanup_timeout=0)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.run)
+        async with one_each(server) as clients, one_each(server) as others:
+            await clients[1].get("/stubborn")
+            await log.until(f"{NAMES[1]} is stubborn")
+            await others[1].get("/block")
+            await log.until(f"{NAMES[1]} blocks")
+            server.stop()
+            await only_left(NAMES[1])
+            clock.jump(1)
+    told = [span for span in tracer.spans if span.name not in ("GET", "GET /stubborn")]
+    errors = list(server.report.errors)
+    release.set()
+    await log.until("abandoned")
+    await trio.testing.wait_all_tasks_blocked()
+    assert [span for span in tracer.spans if span.name not in ("GET", "GET /stubborn")] == told
+    assert server.report.errors == errors
+    assert len(server.report.left_behind) == 1
+
+
 @pytest.mark.spec("SD-14", "SD-20")
 @pytest.mark.parametrize("how", ["time.sleep(600)", "await shielded()"])
 async def test_a_program_with_a_thread_that_was_left_behind_can_exit(how: str) -> None:
@@ -1481,17 +1518,68 @@ def test_fifty_runs_leave_nothing(kind: str, tmp_path: Path) -> None:
             gc.collect()
         # Trio keeps idle threads of its own for ten seconds, after a host name was looked up.
         names = [thread.name for thread in threading.enumerate() if not thread.name.startswith("Trio thread")]
-        return len(names), descriptors(), len(gc.get_objects())
+        kinds = ("stario_trio.", "trio.", "outcome.", "socket")
+        return len(names), descriptors(), sum(type(each).__module__.startswith(kinds) for each in gc.get_objects())
 
     hows = ["stop", "now", "stop", "cancel", "die"]
     for how in hows:
         trio.run(once, how)  # runs of their own, since one remembers old deadlines for a while
-    threads_before, open_before, objects_before = count()
+    before = count()
     for number in range(50):
         trio.run(once, hows[number % len(hows)])
-    threads_after, open_after, objects_after = count()
-    assert (threads_after, open_after) == (threads_before, open_before)
-    assert abs(objects_after - objects_before) < 25  # one that is lost in each run would be 50
+    assert count() == before
+
+
+async def test_the_tree_of_all_workers_while_one_has_ended(release: threading.Event) -> None:
+    """One worker is blocked in a stop, and the others have ended."""
+    log = Log()
+    server = Server(app_of(*ROUTES, ("/block", Blocked(log, release))), port=0, workers=WORKERS)
+    pictures: list[str] = []
+
+    async def look() -> None:
+        pictures.append(await server.tree())
+
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.run)
+            async with one_each(server) as clients:
+                assert [(await server.tree()).count(f"\n\n{name}\n") for name in NAMES] == [1] * WORKERS
+                await clients[0].get("/block")
+                await log.until(f"{NAMES[0]} blocks")
+                nursery.start_soon(look)
+                await trio.testing.wait_all_tasks_blocked(0.001)
+                server.stop()
+                await only_left(NAMES[0])
+                release.set()
+    [picture] = pictures
+    assert f"{NAMES[1]}\nhas ended" in picture
+    assert f"{NAMES[2]}\nhas ended" in picture
+
+
+async def test_the_tree_without_threads() -> None:
+    async with live(*ROUTES) as server:
+        assert NAMES[0] not in await server.tree()
+
+
+async def test_a_look_at_a_worker_that_ends_meanwhile() -> None:
+    async with live(*ROUTES, workers=WORKERS) as server, one_each(server):
+        thread = server._supervisor._crew[0]
+        assert isinstance(thread, WorkerThread)
+        seen: list[object] = []
+
+        async def look() -> None:
+            seen.append(await thread.look(lambda: None))
+
+        real = TrioThread.hand_over
+        with pytest.MonkeyPatch.context() as patch:  # the word is lost, as when a run is just ending
+            patch.setattr(TrioThread, "hand_over", lambda self, word: None)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(look)
+                await trio.testing.wait_all_tasks_blocked()
+                patch.setattr(TrioThread, "hand_over", real)
+                server.stop()
+        assert seen == [None]
+        assert await thread.look(lambda: None) is None
 
 
 async def test_one_pipelining_client_does_not_starve_the_others_of_its_worker() -> None:
