@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import asynccontextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -58,15 +59,12 @@ async def running(example: str, *args: str) -> AsyncIterator[Running]:
 @asynccontextmanager
 async def redis_server(folder: Path) -> AsyncIterator[int]:
     """A Redis server of this test's own, which keeps nothing; gives its port."""
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("redis-server is not installed")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(folder)]
     async with trio.open_nursery() as nursery:
         process: trio.Process = await nursery.start(
-            partial(trio.run_process, [program, *options], stdout=subprocess.PIPE, check=False)
+            partial(trio.run_process, ["redis-server", *options], stdout=subprocess.PIPE, check=False)
         )
         assert process.stdout is not None
         printed = bytearray()
@@ -115,8 +113,9 @@ async def test_hello() -> None:
             assert all("clock" in element for element in rest)
 
 
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="the program redis-server is not installed")
+@pytest.mark.skipif(find_spec("redis") is None, reason="the package redis is not installed")
 async def test_asyncio_driver(tmp_path: Path) -> None:
-    pytest.importorskip("redis", reason="the package redis is not installed")
     async with (
         redis_server(tmp_path) as redis_port,
         running("asyncio_driver.py", "--port", "0", "--redis-port", str(redis_port)) as (process, url),

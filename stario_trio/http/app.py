@@ -241,9 +241,12 @@ class Stario(Router):
 
 def _calls_asyncio(error: BaseException) -> bool:
     """Whether this is how asyncio, or Trio, says that asyncio was used where Trio runs."""
+    words = str(error)
     if isinstance(error, RuntimeError):
-        return str(error) == "no running event loop"
-    return isinstance(error, TypeError) and "framework like asyncio" in str(error)
+        return words == "no running event loop" or words.startswith("There is no current event loop")
+    if isinstance(error, AttributeError):  # before Python 3.14, asyncio.Event and the like look for a loop only so
+        return words == "'NoneType' object has no attribute 'create_future'"
+    return isinstance(error, TypeError) and "framework like asyncio" in words
 
 
 def _respond(_c: Context, w: Writer, exc: HttpException) -> None:

@@ -20,7 +20,7 @@ from stario_trio.server.worker import Worker
 from tests.support.recorder import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
     from pathlib import Path
 
 PATIENCE = 30
@@ -425,13 +425,24 @@ def test_a_loop_that_is_closed_over_the_server_does_not_break_its_end() -> None:
     ended.set()
 
 
-@pytest.mark.parametrize("seconds", [0, 1])
-async def test_an_asyncio_call_in_a_handler_names_the_two_ways_out(seconds: int) -> None:
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: asyncio.sleep(0),
+        lambda: asyncio.sleep(1),
+        lambda: asyncio.gather(asyncio.Event().wait()),
+        lambda: asyncio.Event().wait(),
+        lambda: asyncio.to_thread(len, ""),
+    ],
+    ids=["sleep(0)", "sleep(1)", "gather", "Event", "to_thread"],
+)
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited", "ignore:There is no current event loop")
+async def test_an_asyncio_call_in_a_handler_names_the_two_ways_out(call: Callable[[], Awaitable[object]]) -> None:
     tracer = Recorder()
     app = Stario(tracer)
 
     async def mistaken(c: Context, w: Writer) -> None:
-        await asyncio.sleep(seconds)
+        await call()
 
     app.get("/", mistaken)
     async with app.serving(port=0) as server:
