@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 
 from stario_trio import Context, NoopTracer, Stario, Writer
@@ -57,3 +58,16 @@ async def test_a_tree_may_begin_anywhere() -> None:
         here = task_tree(trio.lowlevel.current_task())
         assert here.splitlines()[-1].endswith("├─ leaf")
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+async def test_the_tree_of_a_server_shows_every_worker(workers: int) -> None:
+    with trio.fail_after(30):
+        async with Stario(NoopTracer()).serving(port=0, workers=workers) as server:
+            picture = await server.tree()
+            while picture.count("accept") < workers:  # a thread that has just begun has no tree yet
+                picture = await server.tree()
+    assert picture.count("[Worker._serve_connections]") == workers
+    assert picture.count("close_down") == workers
+    for number in range(workers) if workers > 1 else ():
+        assert f"\nstario-worker-{number}\n" in picture
