@@ -13,7 +13,7 @@ from stario_trio.http.router import Router
 from stario_trio.http.types import Context
 from stario_trio.server.config import DEFAULT_HOST, DEFAULT_PORT, Limits
 from stario_trio.server.server import Server
-from stario_trio.telemetry.failures import only_cancelled, unfold
+from stario_trio.telemetry.failures import only_cancelled, text, unfold
 from stario_trio.telemetry.noop import start_span
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ class Stario(Router):
 
 def _calls_asyncio(error: BaseException) -> bool:
     """Whether this is how asyncio, or Trio, says that asyncio was used where Trio runs."""
-    words = str(error)
+    words = text(error)
     if isinstance(error, RuntimeError):
         return words == "no running event loop" or words.startswith("There is no current event loop")
     if isinstance(error, AttributeError):  # before Python 3.14, asyncio.Event and the like look for a loop only so

@@ -425,16 +425,21 @@ def test_a_loop_that_is_closed_over_the_server_does_not_break_its_end() -> None:
     ended.set()
 
 
+async def no_current_loop() -> None:
+    """What `asyncio.get_event_loop` says in a thread that has none."""
+    raise RuntimeError("There is no current event loop in thread 'stario-worker-0'.")
+
+
 @pytest.mark.parametrize(
     "call",
     [
         lambda: asyncio.sleep(0),
         lambda: asyncio.sleep(1),
-        lambda: asyncio.gather(asyncio.Event().wait()),
+        no_current_loop,
         lambda: asyncio.Event().wait(),
         lambda: asyncio.to_thread(len, ""),
     ],
-    ids=["sleep(0)", "sleep(1)", "gather", "Event", "to_thread"],
+    ids=["sleep(0)", "sleep(1)", "no current loop", "Event", "to_thread"],
 )
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited", "ignore:There is no current event loop")
 async def test_an_asyncio_call_in_a_handler_names_the_two_ways_out(call: Callable[[], Awaitable[object]]) -> None:

@@ -1255,7 +1255,7 @@ async def test_a_worker_that_dies_stops_the_others(
                     await client.until(b"started\r\n")
                 armed = why == "ours"
                 while armed and worker_threads() == NAMES:  # until the faulty one gets a connection
-                    with suppress(ConnectionError):
+                    with suppress(OSError):
                         client = await connect(server)
                         await trio.testing.wait_all_tasks_blocked(0.001)
                         client.sock.close()
@@ -1519,15 +1519,17 @@ def test_fifty_runs_leave_nothing(kind: str, tmp_path: Path) -> None:
         # Trio keeps idle threads of its own for ten seconds, after a host name was looked up.
         names = [thread.name for thread in threading.enumerate() if not thread.name.startswith("Trio thread")]
         kinds = ("stario_trio.", "trio.", "outcome.", "socket")
-        return len(names), descriptors(), sum(type(each).__module__.startswith(kinds) for each in gc.get_objects())
+        return len(names), descriptors(), sum(str(type(each).__module__).startswith(kinds) for each in gc.get_objects())
 
     hows = ["stop", "now", "stop", "cancel", "die"]
     for how in hows:
         trio.run(once, how)  # runs of their own, since one remembers old deadlines for a while
-    before = count()
+    threads_before, open_before, objects_before = count()
     for number in range(50):
         trio.run(once, hows[number % len(hows)])
-    assert count() == before
+    threads_after, open_after, objects_after = count()
+    assert (threads_after, open_after) == (threads_before, open_before)
+    assert objects_after <= objects_before  # a free-threaded build may still have some from before
 
 
 async def test_the_tree_of_all_workers_while_one_has_ended(release: threading.Event) -> None:
