@@ -179,7 +179,7 @@ def test_a_program_does_the_same_in_each_world(world: str, workers: int, kind: s
 @pytest.mark.spec("SD-16")
 @worlds
 def test_the_third_signal_is_none_of_ours(world: str) -> None:
-    """Three at once: whatever the handler from before makes of it, the process ends, and not after its 600 s of grace."""
+    """Three at once: whatever the handler from before makes of it, the process ends, long before its 600 s of grace."""
     with program(world, 1, "") as it, it.client.stream("GET", "/words") as stream:
         lines = stream.iter_lines()
         while "begins" not in next(lines):
