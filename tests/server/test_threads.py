@@ -966,7 +966,7 @@ async def test_a_program_with_a_thread_that_was_left_behind_can_exit(how: str) -
         check=False,
     )
     assert (done.returncode, done.stderr.decode()) == (0, "")
-    assert done.stdout.decode().splitlines() == ["hangs", "left stario-worker-0"]
+    assert done.stdout.decode().splitlines() == ["hangs", "left stario-worker"]
 
 
 LEFT_BEHIND = """
@@ -997,8 +997,8 @@ async def main():
             await client.send_all(b"GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n")
             await hangs.wait()
             server.stop()
-    for left in server.report.left_behind:
-        print("left", left.splitlines()[0].replace("-1", "-0"))
+    # With so little slack, a busy machine may leave the other one behind too.
+    print("left", *{left.splitlines()[0][:-2] for left in server.report.left_behind})
 
 trio.run(main)
 """
