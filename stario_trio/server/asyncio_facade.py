@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
+import socket
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -19,7 +22,7 @@ from stario_trio.server.signals import stop_signals
 from stario_trio.server.threads import TrioThread
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
 
 __all__ = ["serve_from_asyncio", "to_asyncio"]
 
@@ -63,7 +66,7 @@ async def serve_from_asyncio(run: Callable[[], Awaitable[None]], ask_to_stop: Ca
             loop.call_soon_threadsafe(ended.set_result, result)
 
     thread = TrioThread("stario-server", main, tell_of_the_end)
-    with stop_signals(ask_to_stop):
+    with _woken_by_signals(loop), stop_signals(ask_to_stop):
         thread.start()
         try:
             await asyncio.shield(ended)
@@ -76,6 +79,38 @@ async def serve_from_asyncio(run: Callable[[], Awaitable[None]], ask_to_stop: Ca
             raise
         thread.join()
     ended.result().unwrap()
+
+
+@contextmanager
+def _woken_by_signals(loop: asyncio.AbstractEventLoop) -> Generator[None]:
+    """Let every signal wake the loop, whichever thread the system gives it to.
+
+    Python runs signal handlers in the main thread, as soon as that runs Python code again. A loop that sleeps does not,
+    unless its own thread was interrupted or something wrote to the loop: Python does, to its wakeup fd. uvloop has set
+    one, and asyncio has when `add_signal_handler` is in use; then there is nothing to do.
+    """
+    ours, pythons = socket.socketpair()
+    with ours, pythons:
+        ours.setblocking(False)
+        pythons.setblocking(False)
+        try:
+            theirs = signal.set_wakeup_fd(pythons.fileno(), warn_on_full_buffer=False)
+        except ValueError:  # not the main thread: no handlers here either
+            yield
+            return
+        if theirs != -1:
+            signal.set_wakeup_fd(theirs)
+            yield
+            return
+        loop.add_reader(ours, ours.recv, 4096)
+        try:
+            yield
+        finally:
+            now = signal.set_wakeup_fd(-1)
+            if now != pythons.fileno():  # somebody who set another one meanwhile keeps it
+                signal.set_wakeup_fd(now)
+            with contextlib.suppress(RuntimeError):  # the loop has been closed over us
+                loop.remove_reader(ours)
 
 
 async def to_asyncio(fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -103,19 +138,28 @@ async def to_asyncio(fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, 
     token, here = trio.lowlevel.current_trio_token(), trio.lowlevel.current_task()
     task: asyncio.Task[T] | None = None
     cancelled: Callable[[], object] | None = None
+    given_up = False
+
+    async def call() -> T:
+        return await fn(*args, **kwargs)  # in the task, so that whatever is wrong with the call comes out of it
 
     def start() -> None:  # on the loop
         nonlocal task
-        task = loop.create_task(fn(*args, **kwargs))
+        task = loop.create_task(call())
         task.add_done_callback(lambda done: token.run_sync_soon(wake, done))
 
     def wake(done: asyncio.Task[T]) -> None:  # back in this run
-        trio.lowlevel.reschedule(here, outcome.capture(_result, done, cancelled))
+        if not given_up:
+            trio.lowlevel.reschedule(here, outcome.capture(_result, done, cancelled))
 
     def cancel(raise_cancel: Callable[[], object]) -> trio.lowlevel.Abort:
-        nonlocal cancelled
+        nonlocal cancelled, given_up
         cancelled = raise_cancel
-        loop.call_soon_threadsafe(lambda: task is not None and task.cancel())
+        try:
+            loop.call_soon_threadsafe(lambda: task is not None and task.cancel())
+        except RuntimeError:  # the loop has been closed meanwhile: nothing on it will ever end
+            given_up = True
+            return trio.lowlevel.Abort.SUCCEEDED
         return trio.lowlevel.Abort.FAILED  # the task is waited for
 
     try:

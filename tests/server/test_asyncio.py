@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 import trio
+import trio.testing
 
 from stario_trio import Context, NoopTracer, Server, Span, Stario, StarioError, Writer, to_asyncio
 from stario_trio.server import asyncio_facade
@@ -401,9 +403,67 @@ def test_a_closed_loop_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None
     trio.run(handler)
 
 
-def test_a_loop_that_is_closed_over_the_server_does_not_break_its_end() -> None:
-    ended = threading.Event()
+def test_a_wrong_call_comes_out_of_it() -> None:
+    """Also what is wrong before there is a coroutine: nobody would ever wake the handler."""
 
+    async def one(a: int) -> int:
+        return a
+
+    def no_coroutine() -> None: ...
+
+    told: list[str] = []
+
+    async def handler(c: Context, w: Writer) -> None:
+        for wrong in (one, no_coroutine):
+            try:
+                await to_asyncio(wrong)  # type: ignore[arg-type]
+            except TypeError as exc:
+                told.append(str(exc))
+        w.empty()
+
+    server = Server(app_of(it=handler), port=0)
+
+    async def main() -> None:
+        serving = asyncio.create_task(server.run())
+        await listening(server)
+        assert (await get(server, "/it")).status_code == 204
+        server.stop()
+        await serving
+
+    run_on_asyncio(main)
+    assert len(told) == 2
+    assert "missing 1 required positional argument" in told[0]
+
+
+@pytest.mark.spec("SD-11")
+@pytest.mark.parametrize("ended", [False, True], ids=["task still waits", "task has just ended"])
+async def test_a_loop_that_closes_while_a_handler_waits_for_it(ended: bool) -> None:
+    """The cancel must come through: there is nobody left who could wake the handler, or nobody who still may."""
+    loop = asyncio.new_event_loop()
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def patient() -> None:
+        tasks.extend(asyncio.all_tasks())
+        if not ended:
+            await asyncio.sleep(3600)
+
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            asyncio_facade._embedding_loop.set(loop)
+            nursery.start_soon(to_asyncio, patient)
+            await trio.testing.wait_all_tasks_blocked()
+            # This run stands still meanwhile, so a wake that is under way comes after the cancel.
+            while not tasks or (ended and not tasks[0].done()):
+                loop.run_until_complete(asyncio.sleep(0))
+            loop.run_until_complete(asyncio.sleep(0))
+            loop.close()
+            scope.cancel()
+    await trio.testing.wait_all_tasks_blocked()
+    assert scope.cancelled_caught
+    tasks[0]._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+def test_a_loop_that_is_closed_over_the_server_does_not_break_its_end() -> None:
     async def main() -> None:
         server = Server(app_of(), port=0)
         serving = asyncio.ensure_future(server.run())
@@ -421,7 +481,10 @@ def test_a_loop_that_is_closed_over_the_server_does_not_break_its_end() -> None:
     thread.join(PATIENCE)
     assert not thread.is_alive()
     assert server.report.reason == "stop()"
-    ended.set()
+    before = signal.getsignal(signal.SIGTERM)
+    serving.get_coro().close()  # what the garbage collector would do, some time
+    assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 async def no_current_loop() -> None:
@@ -485,6 +548,56 @@ async def main() -> None:
 asyncio.run(main())
 print("restored", signal.getsignal(signal.SIGINT) is signal.default_int_handler, flush=True)
 """
+
+
+@each_loop
+@pytest.mark.spec("SD-16")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_signal_that_another_thread_gets_wakes_the_loop(run: Any, workers: int) -> None:
+    """The system may give a signal to any thread; the second of two in a row mostly goes to another one."""
+
+    async def quits(c: Context, w: Writer) -> None:
+        main = threading.main_thread().ident
+        assert main is not None
+        while run is run_on_asyncio and sys._current_frames()[main].f_code.co_name != "select":
+            await trio.lowlevel.checkpoint()
+        signal.raise_signal(signal.SIGTERM)  # this thread gets it, while the one of the loop sleeps
+        await trio.sleep_forever()
+
+    server = Server(app_of(quits=quits), port=0, workers=workers, graceful_timeout=0)
+
+    async def main() -> None:
+        serving = asyncio.create_task(server.run())
+        await listening(server)
+        [address] = server.addresses
+        assert not isinstance(address, str)
+        with socket.create_connection(address) as client:  # not on the loop: an answer would wake it
+            client.sendall(b"GET /quits HTTP/1.1\r\nHost: test\r\n\r\n")
+            await serving
+
+    before = signal.set_wakeup_fd(-1)
+    run(main)
+    assert server.report.reason == "SIGTERM"
+    assert signal.set_wakeup_fd(before) == -1
+
+
+def test_a_wakeup_fd_of_somebody_else_stays() -> None:
+    server = Server(app_of(where=where), port=0)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        serving = asyncio.create_task(server.run())
+        await listening(server)
+        loop.add_signal_handler(signal.SIGUSR1, print)
+        theirs = signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(theirs)
+        server.stop()
+        await serving
+        now = signal.set_wakeup_fd(theirs)
+        loop.remove_signal_handler(signal.SIGUSR1)
+        assert now == theirs != -1
+
+    run_on_asyncio(main)
 
 
 @pytest.mark.spec("SD-16", "SD-20")
