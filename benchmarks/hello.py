@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from stario_trio import Stario
+
 BODY = b"Hello, world!"
 REQUEST = b"GET %b HTTP/1.1\r\nHost: localhost\r\nUser-Agent: benchmark\r\nAccept: */*\r\n\r\n"
 WARM_UP = 2_000  # requests before a measurement: imports made late and caches that fill
@@ -40,9 +42,7 @@ def cpu_ns() -> bytes:
 # The servers. Each answers `/` with BODY and `/cpu` with its CPU time so far, and prints its port.
 
 
-def serve_stario_trio() -> None:
-    import trio
-
+def stario_app() -> Stario:
     from stario_trio import Context, NoopTracer, Stario, Writer
 
     async def hello(_c: Context, w: Writer) -> None:
@@ -51,10 +51,17 @@ def serve_stario_trio() -> None:
     async def cpu(_c: Context, w: Writer) -> None:
         w.respond(cpu_ns(), b"text/plain; charset=utf-8")
 
+    app = Stario(NoopTracer())
+    app.get("/", hello)
+    app.get("/cpu", cpu)
+    return app
+
+
+def serve_stario_trio() -> None:
+    import trio
+
     async def main() -> None:
-        app = Stario(NoopTracer())
-        app.get("/", hello)
-        app.get("/cpu", cpu)
+        app = stario_app()
         async with trio.open_nursery() as nursery:
             [(_host, port)] = await nursery.start(app.serve, "127.0.0.1", 0)
             announce(port)

@@ -31,7 +31,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from benchmarks.hello import BODY, Client, announce, cpu_ns
+from benchmarks.hello import Client, announce, stario_app
 
 #: What is measured: workers of a server, in which thread it runs, and how many such servers.
 CASES = {
@@ -46,18 +46,8 @@ WRK = shutil.which("wrk")
 def serve(workers: int, thread: str) -> None:
     import trio
 
-    from stario_trio import Context, NoopTracer, Stario, Writer
-
-    async def hello(_c: Context, w: Writer) -> None:
-        w.respond(BODY, b"text/plain; charset=utf-8")
-
-    async def cpu(_c: Context, w: Writer) -> None:
-        w.respond(cpu_ns(), b"text/plain; charset=utf-8")
-
     async def main() -> None:
-        app = Stario(NoopTracer())
-        app.get("/", hello)
-        app.get("/cpu", cpu)
+        app = stario_app()
         async with trio.open_nursery() as nursery:
             [(_host, port)] = await nursery.start(partial(app.serve, "127.0.0.1", 0, workers=workers))
             announce(port)

@@ -136,7 +136,7 @@ MUTATIONS = [
     Mutation("SK-06", "an explicit default host is not seen", CONFIG, "if value is not default", "if value != default"),
     Mutation("SK-07", "a shortage ends the accept loop", LISTENER, "            await trio.sleep(_PAUSE)", "            return"),
     Mutation("AL-01", "the peer leaving does not end the block", CONNECTION,
-             '        for ring in list(self._alive_rings):\n            ring.end("the peer has left")', "        pass"),
+             '        for ring in list(self._alive_rings):\n            ring.end(why)', "        pass"),
     Mutation("AL-02", "the source is not closed at the end", ALIVE,
              "        await self.close_source()\n        raise StopAsyncIteration", "        raise StopAsyncIteration"),
     Mutation("AL-03", "a loop without a source is not ended", ALIVE,

@@ -143,7 +143,7 @@ NO_TRIO = [
 # What only few may touch, and who.
 RESERVED = {
     "threading": ["server/threads.py", "telemetry/*", "relay.py"],
-    "signal": ["server/signals.py"],
+    "signal": ["server/signals.py", "server/asyncio_facade.py"],
     "asyncio": ["server/asyncio_facade.py"],
 }
 

@@ -147,6 +147,10 @@ class Config:
                 context={"workers": self.workers},
                 help_text="This platform cannot share a TCP port between workers. Use workers=1, or a unix_socket.",
             )
+        # From here on it does not matter who has chosen them, and not everybody takes a subclass (`getaddrinfo` did
+        # not before 3.14).
+        object.__setattr__(self, "host", str(self.host))
+        object.__setattr__(self, "port", int(self.port))
 
     def _check_unix_socket(self, path: object) -> None:
         if not isinstance(path, str) or not path or "\0" in path:

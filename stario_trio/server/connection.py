@@ -81,7 +81,7 @@ class Connection:
     def __init__(self, worker: Worker, transport: Transport) -> None:
         self.worker: Worker = worker
         self.transport: Transport = transport
-        self.outbox: Outbox = Outbox(transport, worker.limits, worker.start, self._peer_lost)
+        self.outbox: Outbox = Outbox(transport, worker.limits, worker.start, self._peer_left)
         self.state: State = State.NEW
         self.exchange: Exchange | None = None
         """The request that is being answered, until the peer has taken the response."""
@@ -132,7 +132,6 @@ class Connection:
             WireError: the peer sent what is no request.
         """
         reader = RequestReader(self.worker.limits)
-        task = trio.lowlevel.current_task()
         context = contextvars.copy_context()
         burst = 0
         while True:
@@ -154,7 +153,7 @@ class Connection:
             if contextvars.copy_context() != context:
                 # What a handler has set is for its own request: behind a proxy the next one is somebody else's. Trio
                 # takes up a task's context when it goes on with the task.
-                task.context = context.copy()
+                trio.lowlevel.current_task().context = context.copy()
                 await trio.lowlevel.checkpoint()
             del head  # its headers need not wait with the connection
 
@@ -315,12 +314,7 @@ class Connection:
             self._unwatch()
             self._unwatch = None
 
-    def _peer_left(self) -> None:
+    def _peer_left(self, why: str = "the peer has left") -> None:
         self._left = True
         for ring in list(self._alive_rings):
-            ring.end("the peer has left")
-
-    def _peer_lost(self, why: str) -> None:
-        self._left = True
-        for ring in list(self._alive_rings):
-            ring.end(f"the peer is lost: {why}")
+            ring.end(why)

@@ -186,7 +186,7 @@ async def _bind_tcp(host: str, port: int, backlog: int, *, share: bool) -> list[
     listeners: list[SocketListener] = []
     refused: OSError | None = None
     try:
-        found = await trio.socket.getaddrinfo(host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = await trio.socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, protocol, _, address in dict.fromkeys(found):
             try:
                 listener = _listen_tcp(family, kind, protocol, (address[0], port, *address[2:]), backlog, share=share)

@@ -42,8 +42,8 @@ class ServerSpans:
         """`server.startup`, around the start; failed if the start fails (ST-02)."""
         span = start_span(self._tracer, "server.startup")
         if self._config.unix_socket is None:
-            span["server.host"] = str(self._config.host)
-            span["server.port"] = int(self._config.port)
+            span["server.host"] = self._config.host
+            span["server.port"] = self._config.port
         else:
             span["server.unix_socket"] = self._config.unix_socket
         span["server.workers"] = self._config.workers

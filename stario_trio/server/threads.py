@@ -107,7 +107,7 @@ class WorkerThread:
         self._ended = trio.Event()
         self._stop_asked = trio.Event()
         self._patience = trio.CancelScope()
-        self._looking: list[trio.Event] = []
+        self._looking: set[trio.Event] = set()
         self._thread = TrioThread(f"stario-worker-{worker.report.id}", self._main, self._tell_of_the_end)
 
     async def tend(self) -> None:
@@ -176,7 +176,7 @@ class WorkerThread:
             return None
         seen: list[T] = []
         answered = trio.Event()
-        self._looking.append(answered)
+        self._looking.add(answered)
 
         def answer() -> None:
             seen.append(at())
@@ -184,7 +184,10 @@ class WorkerThread:
                 self._home.run_sync_soon(answered.set)
 
         self._thread.hand_over(answer)
-        await answered.wait()
+        try:
+            await answered.wait()
+        finally:
+            self._looking.remove(answered)
         return seen[0] if seen else None
 
     # In the thread

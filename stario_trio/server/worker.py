@@ -132,7 +132,7 @@ class Worker:
         Cancelled by: STOP_ACCEPTING, an outer cancel.
         """
         with self.lifecycle.until(Phase.STOP_ACCEPTING, "accept"):
-            await accept_loop(listener, self.admit, self._wait_for_room, self._observer.trouble)
+            await accept_loop(listener, self.admit, self._wait_for_room, self.trouble)
 
     async def close_down(self) -> None:
         """The shutdown, one phase after the other. Its two deadlines are the bound of SD-15.
@@ -173,7 +173,7 @@ class Worker:
         for listener in self.listeners:
             listener.refuse()
             # Linux holds one more than it was asked for.
-            for transport in accept_now(listener, self.config.backlog + 1, self._observer.trouble):
+            for transport in accept_now(listener, self.config.backlog + 1, self.trouble):
                 self.admit(transport)
         for connection in self.connections:
             connection.note_arrived()
