@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from stario_trio.exceptions import HttpException
 from stario_trio.http.cookies import parse_cookies
 from stario_trio.http.query import QueryParams
+from stario_trio.text import read_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from stario_trio.http.headers import Headers
 
-__all__ = ["BodyReader", "Request"]
+__all__ = [
+    "DEFAULT_BODY_TIMEOUT",
+    "DEFAULT_MAX_BODY_SIZE",
+    "HIGH_WATER_MARK",
+    "LOW_WATER_MARK",
+    "BodyReader",
+    "Request",
+]
+
+#: The bytes of one read, and so the most that is read of a body ahead of its handler. It is what the kernel has at
+#: most ready on loopback, and h11's own limit for a head.
+HIGH_WATER_MARK: Final = 64 * 1024
+#: Where a server that reads ahead goes on reading. This one reads when its handler asks; the name is Stario's.
+LOW_WATER_MARK: Final = 16 * 1024
+#: `Limits.body_bytes` of a server that sets none: room for a photograph, and 100 of them at once in a small machine.
+DEFAULT_MAX_BODY_SIZE: Final = 10 * 1024 * 1024
+#: `Limits.body_timeout`, in seconds between two pieces: phones lose their network for as long and come back.
+DEFAULT_BODY_TIMEOUT: Final = 30.0
 
 
 class BodyReader:
@@ -42,7 +59,9 @@ class BodyReader:
         return reader
 
     def stream(self) -> AsyncIterator[bytes]:
-        """The body in pieces as they arrive; once, unless it has been read whole before.
+        """The body in pieces as they arrive; once, unless it has been read whole before or there is none.
+
+        A request without a body gives one empty piece, as in Stario.
 
         Raises:
             RuntimeError: somebody streams it already.
@@ -70,19 +89,27 @@ class BodyReader:
             raise HttpException(413, "Request body too large")
         return self._body
 
+    async def first_piece(self) -> tuple[bytes, bool]:
+        """Begin a stream (for `stream`).
+
+        Returns:
+            The first piece, and whether it is all there is: a body that has been read before, or none.
+        """
+        if self._body is not None:
+            return self._body, True
+        if self._streaming:
+            raise RuntimeError(
+                "Body already streaming. It can be streamed once: use `await req.body()` to read it repeatedly."
+            )
+        self._streaming = True
+        piece = await self._receive()
+        if not piece:
+            self._body = piece
+        return piece, not piece
+
     async def next_piece(self) -> bytes:
         """The next piece, `b""` at the end (for `stream`)."""
         return await self._receive()
-
-    def start_stream(self) -> bytes | None:
-        """Claim the body for one stream. Returns the whole body if it has been read before."""
-        if self._body is None:
-            if self._streaming:
-                raise RuntimeError(
-                    "Body already streaming. It can be streamed once: use `await req.body()` to read it repeatedly."
-                )
-            self._streaming = True
-        return self._body
 
 
 async def _nothing() -> bytes:
@@ -107,10 +134,8 @@ class _Pieces:
             raise StopAsyncIteration
         if not self._started:
             self._started = True
-            whole = self._reader.start_stream()
-            if whole is not None:
-                self._done = True
-                return whole
+            piece, self._done = await self._reader.first_piece()
+            return piece
         piece = await self._reader.next_piece()
         if not piece:
             self._done = True
@@ -216,14 +241,4 @@ class Request:
         Raises:
             HttpException: 400, the body is not JSON in UTF-8; and what `body` raises.
         """
-        body = await self.body()
-        try:
-            return json.loads(body)
-        except json.JSONDecodeError as exc:
-            raise HttpException(400, f"Invalid JSON: {exc.msg}") from exc
-        except UnicodeDecodeError as exc:
-            raise HttpException(400, "Invalid JSON: not UTF-8") from exc
-        except ValueError as exc:  # Python reads no integer of more than 4,300 digits
-            raise HttpException(400, "Invalid JSON: a number is too long") from exc
-        except RecursionError as exc:
-            raise HttpException(400, "Invalid JSON: nested too deeply") from exc
+        return read_json(await self.body())

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
+
+from stario_trio.datastar.parse import parse_signals, signals_object
+from stario_trio.datastar.signals import read_signals
 
 # Imported for real, so that `typing.get_type_hints` finds them; only `Stario` would be a cycle.
 from stario_trio.http.request import Request  # noqa: TC001
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from stario_trio.http.app import Stario
 
 __all__ = ["Context", "ErrorHandler", "Handler", "Middleware"]
+
+T = TypeVar("T")
 
 
 class Context:
@@ -73,6 +78,30 @@ class Context:
             finally:
                 step.open = False
                 _innermost.set(_nearest_open(_innermost.get()))
+
+    @overload
+    async def signals(self) -> dict[str, Any]: ...
+    @overload
+    async def signals(self, schema: type[T]) -> T: ...
+    async def signals(self, schema: type[T] | None = None) -> T | dict[str, Any]:
+        """The Datastar signals that the page sent with the request; again and again, as a body is kept.
+
+        GET, HEAD and DELETE carry them in the query, as the parameter `datastar`; other methods, and a DELETE
+        without it, in the body. A request that carries none has an empty dict of them.
+
+        Args:
+            schema: a dataclass, TypedDict, pydantic model or msgspec struct to make of them, see `parse_signals`.
+
+        Returns:
+            The signals by name, or an instance of the schema.
+
+        Raises:
+            HttpException: 400, no JSON object, or not what the schema needs; 408 and 413 as `c.req.body()`.
+            ClientDisconnected: the peer left before the end of the body.
+            StarioError: `schema` cannot be used as one.
+        """
+        value = await read_signals(self.req)
+        return signals_object(value) if schema is None else parse_signals(value, schema)
 
     def _attributes(self) -> Span | dict[str, Any]:
         span = self.current

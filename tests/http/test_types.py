@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import inspect
+import json
 import typing
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any, TypedDict, assert_type, cast
 
 import pytest
 import trio
 import trio.testing
 
-from stario_trio.http import types
+from stario_trio.exceptions import HttpException
+from stario_trio.http import app, types
 from stario_trio.http.headers import Headers
 from stario_trio.http.request import BodyReader, Request
 from stario_trio.http.types import Context, ErrorHandler, Handler, Middleware
 from stario_trio.http.writer import Writer
 from stario_trio.telemetry.core import Span
-from stario_trio.telemetry.noop import NOOP_SPAN
+from stario_trio.telemetry.noop import NOOP_SPAN, NoopTracer
+from tests.support.peer import FakePeer, Response
 
 if typing.TYPE_CHECKING:
     from types import TracebackType
@@ -86,12 +90,14 @@ def test_there_are_no_other_attributes() -> None:
 # BUG 2 of the original: annotations that cannot be resolved
 
 
+@pytest.mark.upstream_bug(2)
 def test_annotations_resolve() -> None:
     assert list(inspect.signature(Context).parameters) == ["app", "req", "span", "state"]
-    hints = typing.get_type_hints(Context.__init__, localns={"Stario": object})
+    hints = typing.get_type_hints(Context.__init__)
+    assert hints["app"] is app.Stario
     assert hints["req"] is Request
     assert hints["span"] is Span
-    for name in ("__call__", "step", "__getitem__", "__setitem__", "__contains__"):
+    for name in ("__call__", "step", "signals", "__getitem__", "__setitem__", "__contains__"):
         typing.get_type_hints(getattr(Context, name))
 
 
@@ -268,3 +274,63 @@ async def test_a_thread_works_below_the_step_that_called_it() -> None:
         span = await trio.to_thread.run_sync(in_thread)
         assert c.current is outer
     assert span.parent_id == outer.id
+
+
+# Signals; where they come from is tests/datastar/test_signals.py
+
+
+@dataclass
+class Search:
+    text: str
+    page: int = 1
+
+
+class Filter(TypedDict):
+    active: bool
+
+
+def a_context_with(signals: object) -> Context:
+    request = Request(method="POST", headers=Headers(), body=BodyReader.of(json.dumps(signals).encode()))
+    return Context(APP, request, NOOP_SPAN)
+
+
+async def test_signals_and_their_types() -> None:
+    """Type checkers read this as well: the result is an instance of the schema."""
+    c = a_context_with({"text": "x", "page": "2", "active": "on"})
+    signals = await c.signals()
+    assert_type(signals, dict[str, Any])
+    assert signals == {"text": "x", "page": "2", "active": "on"}
+    search = await c.signals(Search)
+    assert_type(search, Search)
+    assert search == Search("x", 2)
+    filters = await c.signals(Filter)
+    assert_type(filters, Filter)
+    assert filters == {"active": True}
+    assert await c.signals(schema=Search) == search
+
+
+@pytest.mark.upstream_bug(50)
+async def test_bug_50_signals_that_do_not_fit() -> None:
+    for signals, detail in (([1], "not a JSON object"), ({}, "missing text")):
+        with pytest.raises(HttpException) as info:
+            await a_context_with(signals).signals(Search)
+        assert (info.value.status_code, info.value.detail) == (400, f"Invalid signals: {detail}")
+
+
+async def test_a_handler_that_asks_for_signals_answers_400() -> None:
+    async def handler(c: Context, w: Writer) -> None:
+        search = await c.signals(Search)
+        w.text(f"{search.text} {search.page}")
+
+    stario = app.Stario(NoopTracer())
+    stario.post("/", handler)
+    for body, status, text in (
+        (b'{"text": "x", "page": "2"}', 200, "x 2"),
+        (b'{"page": "2"}', 400, "Invalid signals: missing text"),
+        (b"{", 400, "Invalid JSON: Expecting property name enclosed in double quotes"),
+    ):
+        peer = FakePeer(body)
+        w = peer.writer("POST")
+        await stario.handle_request(peer.request("POST"), w)
+        response = Response(peer.sent, method="POST")
+        assert (response.status, response.text) == (status, text)

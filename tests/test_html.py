@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from stario_trio.exceptions import StarioError
-from stario_trio.http.html import render
+from stario_trio.html import render
 
 
 class Says:

@@ -7,15 +7,18 @@ one into it: a field that is one line refuses them, HTML is cut at each of them.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
-from collections.abc import Mapping
 from html import escape
-from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
+from stario_trio.datastar.format import SignalData, signal_to_dict
 from stario_trio.exceptions import StarioError
-from stario_trio.http.html import HtmlElement, render
+from stario_trio.html import HtmlElement, render
+from stario_trio.text import json_text, utf8
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "Namespace",
@@ -25,7 +28,6 @@ __all__ = [
     "redirect",
     "remove",
     "script",
-    "signal_to_dict",
     "signals",
 ]
 
@@ -46,30 +48,13 @@ ATTRIBUTE_NAME: Final = re.compile(r"""[^\s"'<>/=\x00-\x1f\x7f]+""")
 SCRIPT_END: Final = re.compile("</(?=script)", re.ASCII | re.IGNORECASE)
 
 
-class DataclassInstance(Protocol):
-    """An instance of a class made by `@dataclass`."""
-
-    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
-
-
-class SupportsModelDump(Protocol):
-    """A pydantic model, or what behaves like one."""
-
-    def model_dump(self) -> dict[str, Any]:
-        """The model's fields by name."""
-        ...
-
-
-#: Signals by name; the values must be what JSON can say.
-SignalData: TypeAlias = "Mapping[str, object] | DataclassInstance | SupportsModelDump"
-
-
 def patch(
     element: HtmlElement,
     *,
     mode: PatchMode = "outer",
     selector: str | None = None,
     use_view_transition: bool = False,
+    view_transition_selector: str | None = None,
     namespace: Namespace | None = None,
     event_id: str | None = None,
     retry_duration: int | None = None,
@@ -81,6 +66,8 @@ def patch(
         mode: what the HTML does to its target: replace it by morphing (`outer`), fill it (`inner`) and so on.
         selector: CSS selector of the target. Without one, each element finds its target by its own id.
         use_view_transition: let the browser animate the change (View Transition API).
+        view_transition_selector: CSS selector of the part to animate, instead of the whole page; it has no effect
+            without `use_view_transition`.
         namespace: `svg` or `mathml` for elements of these languages.
         event_id: the event's id, which a reconnecting client sends back as `Last-Event-ID`.
         retry_duration: how long a client waits before it reconnects, in milliseconds.
@@ -97,7 +84,8 @@ def patch(
         render(element),
         mode=mode,
         selector=selector,
-        use_view_transition=use_view_transition,
+        view_transition=use_view_transition,
+        view_transition_selector=view_transition_selector,
         namespace=namespace,
         event_id=event_id,
         retry_duration=retry_duration,
@@ -108,6 +96,7 @@ def remove(
     selector: str,
     *,
     use_view_transition: bool = False,
+    view_transition_selector: str | None = None,
     event_id: str | None = None,
     retry_duration: int | None = None,
 ) -> bytes:
@@ -125,7 +114,8 @@ def remove(
         None,
         mode="remove",
         selector=selector,
-        use_view_transition=use_view_transition,
+        view_transition=use_view_transition,
+        view_transition_selector=view_transition_selector,
         event_id=event_id,
         retry_duration=retry_duration,
     )
@@ -155,7 +145,7 @@ def signals(
         ValueError: a number has no JSON form (NaN, Infinity).
     """
     lines = "data: onlyIfMissing true\n" if only_if_missing else ""
-    lines += f"data: signals {_json(signal_to_dict(data))}\n"
+    lines += f"data: signals {json_text(signal_to_dict(data))}\n"
     return _event("datastar-patch-signals", lines, event_id, retry_duration)
 
 
@@ -218,34 +208,13 @@ def redirect(url: str, *, event_id: str | None = None, retry_duration: int | Non
     return script(f"setTimeout(() => window.location = {target});", event_id=event_id, retry_duration=retry_duration)
 
 
-def signal_to_dict(data: SignalData) -> dict[str, object]:
-    """Signals by name: a dict is returned itself, other mappings, models and dataclass instances are copied.
-
-    Raises:
-        StarioError: `data` is none of these.
-    """
-    if isinstance(data, dict):
-        return data
-    if isinstance(data, Mapping):
-        return dict(data)
-    if not isinstance(data, type):
-        if hasattr(data, "model_dump"):
-            return cast("SupportsModelDump", data).model_dump()
-        if dataclasses.is_dataclass(data):
-            return dataclasses.asdict(data)
-    raise StarioError(
-        f"Cannot convert {type(data).__name__} to signal dict",
-        context={"value_type": type(data).__name__, "value": repr(data)[:100]},
-        help_text="Give a dict, a dataclass instance or a pydantic model.",
-    )
-
-
 def _patch_elements(
     html: str | None,
     *,
     mode: str,
     selector: str | None,
-    use_view_transition: bool = False,
+    view_transition: bool = False,
+    view_transition_selector: str | None = None,
     namespace: str | None = None,
     event_id: str | None,
     retry_duration: int | None,
@@ -255,8 +224,10 @@ def _patch_elements(
         lines += f"data: selector {_one_line('selector', selector)}\n"
     if mode != "outer":
         lines += f"data: mode {mode}\n"
-    if use_view_transition:
+    if view_transition:
         lines += "data: useViewTransition true\n"
+        if view_transition_selector:
+            lines += f"data: viewTransitionSelector {_one_line('view_transition_selector', view_transition_selector)}\n"
     if namespace is not None:
         _check_choice("namespace", namespace, NAMESPACES)
         if namespace != "html":
@@ -282,7 +253,7 @@ def _event(name: str, lines: str, event_id: str | None, retry_duration: int | No
             )
         if retry_duration != DEFAULT_RETRY:
             head += f"retry: {retry_duration}\n"
-    return f"{head}{lines}\n".encode()
+    return utf8(f"{head}{lines}\n")
 
 
 def _one_line(field: str, value: str) -> str:
@@ -300,14 +271,3 @@ def _check_choice(field: str, value: str, choices: tuple[str, ...], help_text: s
     if value not in choices:
         one_of = "Use one of: " + ", ".join(choices) + "."
         raise StarioError(f"Invalid {field}", context={field: value}, help_text=f"{one_of} {help_text}".rstrip())
-
-
-def _json(data: dict[str, object]) -> str:
-    """Compact JSON, which has no raw line break; non-ASCII text as itself."""
-    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        # A lone surrogate, which a client may send in its own JSON: it exists as an escape only.
-        return json.dumps(data, separators=(",", ":"))
-    return text
