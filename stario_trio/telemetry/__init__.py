@@ -1,7 +1,7 @@
 """What the server tells about itself: spans with attributes and events, handed to a tracer.
 
 Read `core` first. `JsonTracer` writes a line per span, `RichTracer` shows them in a terminal, `NoopTracer`
-forgets them.
+forgets them. What the first two write goes through an `outlet`, so that no handler waits for a reader.
 """
 
 from __future__ import annotations

@@ -181,7 +181,7 @@ class Span:
         """Return an attribute, or `default` where it is absent."""
         return self._attributes.get(key, default)
 
-    def __call__(self, event: str | BaseException, attributes: Attributes = None) -> Event:
+    def __call__(self, name_or_exc: str | BaseException, attributes: Attributes = None) -> Event:
         """Record an event, or an exception as an event named `exception`. The status stays as it is.
 
         Returns:
@@ -189,12 +189,11 @@ class Span:
             `attributes`.
         """
         recorded = Event(self._now_ns(), "exception", dict(attributes or {}))
-        if isinstance(event, BaseException):
-            recorded.attributes.update(
-                {"exc.type": type(event).__name__, "exc.message": text(event), STACKTRACE: event}
-            )
+        if isinstance(name_or_exc, BaseException):
+            exc = name_or_exc
+            recorded.attributes.update({"exc.type": type(exc).__name__, "exc.message": text(exc), STACKTRACE: exc})
         else:
-            recorded.name = event
+            recorded.name = name_or_exc
         self.events.append(recorded)
         if self._live:
             self._tell()
@@ -209,9 +208,9 @@ class Span:
                     self._events = []
         return self._events
 
-    def link(self, span: Span | UUID, attributes: Attributes = None) -> Link:
+    def link(self, span_or_id: Span | UUID, attributes: Attributes = None) -> Link:
         """Refer to another span, given itself or by its id."""
-        link = Link(span.id if isinstance(span, Span) else span, dict(attributes or {}))
+        link = Link(span_or_id.id if isinstance(span_or_id, Span) else span_or_id, dict(attributes or {}))
         self.links.append(link)
         if self._live:
             self._tell()

@@ -22,7 +22,9 @@ def text(value: object) -> str:
 
 def error_text(exc: BaseException) -> str:
     """Return the message of `exc` with its notes, or the name of its type where the message is empty."""
-    return "\n".join([text(exc) or type(exc).__name__, *getattr(exc, "__notes__", ())])
+    notes: object = getattr(exc, "__notes__", ())  # anything, like every attribute of an exception
+    lines = [text(note) for note in cast("list[object]", notes)] if isinstance(notes, (list, tuple)) else []
+    return "\n".join([text(exc) or type(exc).__name__, *lines])
 
 
 def only_cancelled(exc: BaseException) -> bool:

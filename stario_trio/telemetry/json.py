@@ -7,17 +7,24 @@ from contextlib import suppress
 from json import JSONEncoder
 from math import isfinite
 from threading import RLock
+from time import time_ns
 from traceback import format_tb
-from typing import TYPE_CHECKING, Any, Final, TextIO, cast
+from typing import TYPE_CHECKING, Any, Final, TextIO, TypeVar, cast
 
-from stario_trio.telemetry.core import STACKTRACE, Event, Span
+from stario_trio.telemetry.core import STACKTRACE, Event, Link, Span
 from stario_trio.telemetry.failures import error_text, text, unfold
+from stario_trio.telemetry.ids import uuid7
+from stario_trio.telemetry.outlet import Outlet
+from stario_trio.telemetry.sinks import encoding_of, sink_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
 __all__ = ["JsonTracer"]
+
+_T = TypeVar("_T")
 
 #: Deeper containers are written as text. Far more than a log reader shows, far less than a JSON reader takes.
 MAX_DEPTH: Final = 64
@@ -77,7 +84,23 @@ def event_record(event: Event) -> dict[str, Any]:
     attributes = plain({key: value for key, value in event.attributes.copy().items() if key != STACKTRACE})
     if STACKTRACE in event.attributes:
         attributes[STACKTRACE] = frames(event.attributes[STACKTRACE])
-    return {"time_ns": event.time_ns, "name": plain(event.name), "attributes": attributes}
+    return {"time_ns": plain(event.time_ns), "name": plain(event.name), "attributes": attributes}
+
+
+def link_record(link: Link) -> dict[str, Any]:
+    """Return a link as a JSON object."""
+    return {"span_id": text(link.span_id), "attributes": plain(link.attributes)}
+
+
+def records(make: Callable[[_T], dict[str, Any]], things: list[_T]) -> list[dict[str, Any]]:
+    """Return the records of a live list. That it holds what does not belong there is no reason to lose the span."""
+    made: list[dict[str, Any]] = []
+    for thing in things.copy():
+        try:
+            made.append(make(thing))
+        except Exception:  # noqa: BLE001
+            made.append({"name": text(thing), "attributes": {}})
+    return made
 
 
 def span_record(span: Span) -> dict[str, Any]:
@@ -91,17 +114,15 @@ def span_record(span: Span) -> dict[str, Any]:
         "status": "error" if span.failed else "ok",
     }
     if span.parent_id is not None:
-        record["parent_id"] = str(span.parent_id)
+        record["parent_id"] = text(span.parent_id)
     if span.error is not None:
         record["error"] = plain(span.error)
     if span.attributes:
         record["attributes"] = plain(span.attributes)
     if span.events:
-        record["events"] = [event_record(event) for event in span.events.copy()]
+        record["events"] = records(event_record, span.events)
     if span.links:
-        record["links"] = [
-            {"span_id": str(link.span_id), "attributes": plain(link.attributes)} for link in span.links.copy()
-        ]
+        record["links"] = records(link_record, span.links)
     return record
 
 
@@ -111,17 +132,25 @@ class JsonTracer:
     A span has its line once and for all: later changes are ignored, and a span that never ends is never
     written. An output that is closed or broken loses lines, never a request.
 
+    A line is made where the span ends, and written by a thread (`stario-json-tracer`) within some milliseconds, so
+    that a reader who is slow, or has stopped, keeps no handler waiting. When 8 MiB wait, further lines are dropped; a
+    span named `telemetry.dropped` tells how many as soon as there is room. The end of a `with` block, or of the
+    interpreter, waits until everything is written, two seconds at most. An output in memory, such as `io.StringIO`, is
+    written at once and without a thread.
+
     Args:
         output: where the lines go; `sys.stdout` as it is now.
-        flush_each: whether each line is flushed at once.
+        flush_each: whether each line to an output in memory is flushed at once. All others always are.
     """
 
     wants_changes = False
 
     def __init__(self, output: TextIO | None = None, *, flush_each: bool = True) -> None:
-        self._output = output or sys.stdout
+        self._output = sys.stdout if output is None else output
         self._flush_each = flush_each
-        self._encoding: str = getattr(self._output, "encoding", None) or "utf-8"
+        self._encoding = encoding_of(self._output)
+        sink = sink_of(self._output)
+        self._outlet = None if sink is None else Outlet(sink, "stario-json-tracer", self._note)
         # Reentrant: a signal handler or a finaliser may end a span while a line is being written.
         self._lock = RLock()
 
@@ -129,26 +158,43 @@ class JsonTracer:
         """Start a span that has no parent."""
         return Span(self, name, attributes)
 
-    def _line(self, span: Span) -> str:
-        record = span_record(span)
-        line = _encode(record)
-        try:
-            line.encode(self._encoding)
-        except UnicodeEncodeError:  # a lone surrogate, or an output that is not UTF-8
-            line = _encode_ascii(record)
-        return line + "\n"
-
     def notify(self, span: Span) -> None:
         """Write the line of a span that has ended, unless it has one."""
-        if span.in_progress or span.mark is WRITTEN:
+        if span.in_progress:
             return
-        line = self._line(span)
+        with self._lock:
+            if span.mark is WRITTEN:
+                return
+            span.mark = WRITTEN
+        line = self._line(span_record(span))
+        if self._outlet is not None:
+            self._outlet.put(line)
+            return
         with self._lock, suppress(Exception):
-            if span.mark is not WRITTEN:
-                span.mark = WRITTEN
-                self._output.write(line)
-                if self._flush_each:
-                    self._output.flush()
+            self._output.write(line.decode(self._encoding))
+            if self._flush_each:
+                self._output.flush()
+
+    def _line(self, record: dict[str, Any]) -> bytes:
+        try:
+            return (_encode(record) + "\n").encode(self._encoding)
+        except UnicodeEncodeError:  # a lone surrogate, or an output that is not UTF-8
+            return (_encode_ascii(record) + "\n").encode(self._encoding)
+
+    def _note(self, lost: int, since_ns: int) -> bytes:
+        now = time_ns()
+        return self._line(
+            {
+                "span_id": str(uuid7()),
+                "name": "telemetry.dropped",
+                "start_ns": since_ns,
+                "end_ns": now,
+                "duration_ns": now - since_ns,
+                "status": "error",
+                "error": f"{lost:,} spans are not here: nobody took them in time",
+                "attributes": {"telemetry.dropped": lost},
+            }
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -156,6 +202,9 @@ class JsonTracer:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        """Flush the output; it stays open."""
+        """Wait until the output has everything, two seconds at most, and end the thread. The output stays open."""
+        if self._outlet is not None:
+            self._outlet.close()
+            return
         with self._lock, suppress(Exception):
             self._output.flush()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import atexit
 from collections import deque
 from contextlib import suppress
+from io import TextIOBase
 from threading import Event as Flag
 from threading import RLock, Thread
-from typing import TYPE_CHECKING, Any, Final
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -16,6 +18,8 @@ from rich.text import Text
 
 from stario_trio.telemetry.core import Span
 from stario_trio.telemetry.lines import attribute_lines, below, colour, heading, inline
+from stario_trio.telemetry.outlet import EXIT_TIMEOUT, Outlet
+from stario_trio.telemetry.sinks import encoding_of, sink_of
 from stario_trio.telemetry.tree import SHOWN, Node, Tree
 
 if TYPE_CHECKING:
@@ -26,9 +30,6 @@ __all__ = ["RichTracer"]
 
 #: Seconds between two looks at what has happened. Ten times a second looks alive and costs nothing.
 REFRESH: Final = 0.1
-
-#: Seconds that the end waits for a terminal that does not take its output (a pager, Ctrl-S).
-EXIT_TIMEOUT: Final = 2.0
 
 #: Spans that may wait for a slow terminal. Beyond that new ones are not shown, so that memory stays bounded.
 MAX_WAITING: Final = 10_000
@@ -43,14 +44,44 @@ KNOWN: Final = "known"
 BROKEN: Final = (Exception, SystemExit)
 
 
+class OutletFile(TextIOBase):
+    """What a console prints to while the output may keep its writer waiting."""
+
+    def __init__(self, outlet: Outlet, original: TextIO) -> None:
+        super().__init__()
+        self._outlet = outlet
+        self._original = original
+        self._encoding = encoding_of(original)
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+        """That of the output."""
+        return self._encoding
+
+    def isatty(self) -> bool:
+        """Whether the output is a terminal."""
+        return self._original.isatty()
+
+    def fileno(self) -> int:
+        """Return the descriptor of the output."""
+        return self._original.fileno()
+
+    def write(self, text: str, /) -> int:
+        """Hand over. Never waits."""
+        self._outlet.put(text.encode(self._encoding, "backslashreplace"))
+        return len(text)
+
+
 class RichTracer:
     """Shows each root span, with its steps and events, once it has ended.
 
     In a terminal finished roots are panels, and open ones are shown live below them. Elsewhere (a pipe, a
     file, a CI log) a root is one line with indented lines below it, without colours or boxes.
 
-    A span only leaves a note of itself; a daemon thread of the tracer's own does the printing, from the first
-    span or `with` on until the block ends. Without a block it prints what is left when the interpreter exits.
+    A span only leaves a note of itself; a daemon thread of the tracer's own does the rendering, from the first
+    span or `with` on until the block ends. Without a block it shows what is left when the interpreter exits. Another
+    thread writes, so that a terminal that is stopped (Ctrl+S) or slow keeps nobody waiting: the view stands still
+    until it has caught up, and after 10,000 spans new ones are left out.
 
     Args:
         console: where to print; standard output unless given.
@@ -58,6 +89,9 @@ class RichTracer:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console: Console = console or Console()
+        self._file = cast("TextIO", self.console.file)
+        sink = sink_of(self._file)
+        self._outlet = None if sink is None else Outlet(sink, "stario RichTracer output", _lost)
         self._lively = (
             self.console.is_terminal and not self.console.is_dumb_terminal and self.console.encoding.startswith("utf")
         )
@@ -88,7 +122,10 @@ class RichTracer:
             self._arrivals.append(span)
 
     def flush(self) -> None:
-        """Print every root that has ended before this call and is not printed yet."""
+        """Print every root that has ended before this call and is not printed yet.
+
+        Does not wait for the output: what has a descriptor gets it a moment later.
+        """
         with self._printing:
             self._sort_arrivals()
             for node in self._tree.take_finished():
@@ -108,6 +145,8 @@ class RichTracer:
         with self._starting:
             if self._thread is None:
                 self._stopping = Flag()
+                if self._outlet is not None:
+                    self.console.file = cast("TextIO", OutletFile(self._outlet, self._file))
                 self._thread = Thread(target=self._run, args=(self._stopping,), name="stario RichTracer", daemon=True)
                 self._thread.start()
                 atexit.register(self._stop)
@@ -117,8 +156,13 @@ class RichTracer:
             thread, self._thread = self._thread, None
             self._stopping.set()
             atexit.unregister(self._stop)
-        if thread is not None:
-            thread.join(EXIT_TIMEOUT)
+        if thread is None:
+            return
+        give_up = monotonic() + EXIT_TIMEOUT
+        thread.join(EXIT_TIMEOUT)
+        if self._outlet is not None:
+            self._outlet.close(max(0.0, give_up - monotonic()))
+            self.console.file = self._file
 
     def _run(self, stopping: Flag) -> None:
         # The thread prints the end of the story too, so that `_stop` can give up waiting for it.
@@ -134,6 +178,8 @@ class RichTracer:
         self._finish()
 
     def _look(self, live: Live | None) -> None:
+        if self._outlet is not None and self._outlet.behind:
+            return
         self.flush()
         if live is not None:
             with suppress(*BROKEN):
@@ -172,6 +218,10 @@ class RichTracer:
         with suppress(*BROKEN):
             self.console.file.write(lines.encode(encoding, "backslashreplace").decode(encoding))
             self.console.file.flush()
+
+
+def _lost(pieces: int, _since_ns: int) -> bytes:
+    return b"... %d pieces of this output are lost\n" % pieces
 
 
 def _panel(node: Node) -> Panel:

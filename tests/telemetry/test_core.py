@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import threading
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from uuid import UUID, uuid4
 
 import pytest
 import trio
 
 from stario_trio.telemetry import Event, Link, Span, Tracer, core
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 
 class Recorder:
@@ -160,6 +163,7 @@ def test_error() -> None:
 
 
 def test_fail_keeps_the_first_error() -> None:
+    """BUG 62: also where the exception has no message."""
     span = Span(Recorder(), "GET")
     span.fail(ValueError())
     span.fail(KeyError("later"))
@@ -322,6 +326,68 @@ def test_a_span_may_end_in_another_thread() -> None:
     thread.start()
     thread.join()
     assert span.finished
+
+
+def test_a_tracer_needs_nothing_but_the_protocol() -> None:
+    """Written from the protocol alone: it says what it is told, with what the span is in that moment."""
+
+    class Lines:
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def __call__(self, name: str, attributes: dict[str, object] | None = None) -> Span:
+            return Span(self, name, attributes)
+
+        def notify(self, span: Span) -> None:
+            status = "open" if span.in_progress else "failed" if span.failed else "ok"
+            self.lines.append(f"{span.name} {status} {span.attributes}")
+
+        def __enter__(self) -> Self:
+            self.lines.append("begin")
+            return self
+
+        def __exit__(
+            self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+        ) -> None:
+            self.lines.append("end")
+
+    tracer: Tracer = (told := Lines())
+    with tracer, pytest.raises(ValueError, match="boom"), tracer("GET", {"a": 1}) as span:
+        span["b"] = 2
+        with span.step("query"):
+            pass
+        raise ValueError("boom")
+    assert told.lines == [
+        "begin",
+        "GET open {'a': 1}",
+        "GET open {'a': 1, 'b': 2}",
+        "query open {}",
+        "query ok {}",
+        "GET open {'a': 1, 'b': 2}",  # the event
+        "GET open {'a': 1, 'b': 2}",  # the error
+        "GET failed {'a': 1, 'b': 2}",
+        "end",
+    ]
+
+
+def test_threads_may_share_a_span() -> None:
+    span = Span(Recorder(), "GET")
+    together = threading.Barrier(4)
+
+    def work(name: str) -> None:
+        together.wait()
+        for n in range(200):
+            span[f"{name}.{n}"] = n
+            span(name)
+            span.link(span)
+            span.step(name).end()
+
+    workers = [threading.Thread(target=work, args=(str(n),)) for n in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert (len(span.attributes), len(span.events), len(span.links)) == (800, 800, 800)
 
 
 def test_parent_id_may_be_given() -> None:

@@ -41,6 +41,15 @@ def test_an_empty_message_becomes_the_name_of_the_type(exc: Exception, expected:
     assert error_text(exc) == expected
 
 
+@pytest.mark.parametrize(
+    ("notes", "expected"), [(["a", 5, Hostile()], "boom\na\n5\n<unprintable Hostile>"), (7, "boom"), ((), "boom")]
+)
+def test_notes_are_lines_whatever_they_are(notes: object, expected: str) -> None:
+    exc = ValueError("boom")
+    exc.__notes__ = notes  # type: ignore[assignment]
+    assert error_text(exc) == expected
+
+
 def test_unfold_yields_groups_and_their_members_in_order() -> None:
     one, two, three = ValueError("1"), KeyError("2"), OSError("3")
     inner = ExceptionGroup("inner", [two])

@@ -6,15 +6,20 @@ import sys
 import threading
 from datetime import UTC, datetime
 from enum import IntEnum
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stario_trio.telemetry import JsonTracer, Span, Tracer
+from stario_trio.telemetry import JsonTracer, Span, Tracer, outlet
 from stario_trio.telemetry.json import MAX_DEPTH
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stario_trio.telemetry import Event, Link
 
 
 class Hostile:
@@ -27,6 +32,10 @@ class Hostile:
 class HostileDict(dict[Any, Any]):
     def copy(self) -> NoReturn:
         raise RuntimeError("no")
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "stario-json-tracer"]
 
 
 class Status(IntEnum):
@@ -116,7 +125,9 @@ def test_an_open_span_is_never_written() -> None:
     assert output.getvalue() == ""
 
 
+@pytest.mark.upstream_bug(61)
 def test_a_span_has_one_line_whatever_happens_later() -> None:
+    """BUG 61."""
     output = io.StringIO()
     tracer = JsonTracer(output)
     span = tracer("once")
@@ -132,29 +143,32 @@ def test_a_span_has_one_line_whatever_happens_later() -> None:
 
 
 def test_two_threads_that_end_a_span_at_once_write_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second thread gets as far as the lock before the first has marked the span."""
+    """The second comes while the first makes the line."""
     output = io.StringIO()
     tracer = JsonTracer(output)
     line = tracer._line
     span = tracer("once")
 
-    def overtaken(span: Span) -> str:
+    def overtaken(record: dict[str, Any]) -> bytes:
         monkeypatch.setattr(tracer, "_line", line)
         tracer.notify(span)
-        return line(span)
+        return line(record)
 
     monkeypatch.setattr(tracer, "_line", overtaken)
     span.end()
     assert one(output)["name"] == "once"
 
 
+@pytest.mark.upstream_bug(62)
 def test_an_exception_with_an_empty_message_is_an_error() -> None:
+    """BUG 62."""
     output = io.StringIO()
     with pytest.raises(ValueError, match=r"^$"), JsonTracer(output)("a"):
         raise ValueError
     assert (one(output)["status"], one(output)["error"]) == ("error", "ValueError")
 
 
+@pytest.mark.upstream_bug(62)
 def test_an_empty_error_is_an_error() -> None:
     output = io.StringIO()
     span = JsonTracer(output)("a")
@@ -201,7 +215,9 @@ def test_the_members_of_a_group_are_told() -> None:
     assert "in fail" in frame
 
 
+@pytest.mark.upstream_bug(63)
 def test_what_json_cannot_say_becomes_text() -> None:
+    """BUG 63."""
     moment = datetime(2026, 11, 24, tzinfo=UTC)
     assert written(float("nan")) == "nan"
     assert written(float("-inf")) == "-inf"
@@ -271,6 +287,7 @@ values = st.recursive(
 attributes = st.dictionaries(any_text, values, max_size=4)
 
 
+@pytest.mark.upstream_bug(63)
 @given(
     name=any_text,
     attributes=attributes,
@@ -363,6 +380,76 @@ def test_the_output_is_standard_output_as_it_was(monkeypatch: pytest.MonkeyPatch
     monkeypatch.undo()
     tracer("a").end()
     assert one(output)["name"] == "a"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_file_has_every_line_when_the_block_ends(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    with path.open("w", encoding=encoding) as output, JsonTracer(output) as tracer:
+        for n in range(1000):
+            tracer("ü", {"n": n}).end()
+        assert threads() == ["stario-json-tracer"]
+    assert threads() == []
+    with path.open(encoding=encoding) as lines:
+        assert [parse(line)["attributes"]["n"] for line in lines] == list(range(1000))
+
+
+def test_a_line_is_the_span_as_it_was_at_its_end(tmp_path: Path) -> None:
+    """BUG 61, also where the line is written later."""
+    path = tmp_path / "trace.jsonl"
+    with path.open("w") as output, JsonTracer(output) as tracer:
+        for _ in range(50):
+            shared = {"k": ["early"]}
+            span = tracer("span", shared)
+            span.end()
+            span["k"].append("late")
+            span["late"] = 1
+    assert "early" in path.read_text()
+    assert "late" not in path.read_text()
+
+
+def test_what_is_lost_is_told_in_a_span(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "trace.jsonl"
+    monkeypatch.setattr(outlet, "MAX_BACKLOG", 0)
+    with path.open("w") as output, JsonTracer(output) as tracer:
+        tracer("lost").end()
+        tracer("lost").end()
+        monkeypatch.undo()
+        tracer("kept").end()
+    kept, dropped = map(parse, path.read_text().splitlines(keepends=True))
+    assert kept["name"] == "kept"
+    assert (dropped["name"], dropped["status"]) == ("telemetry.dropped", "error")
+    assert dropped["attributes"] == {"telemetry.dropped": 2}
+    assert dropped["start_ns"] <= kept["start_ns"]
+    assert dropped["end_ns"] >= kept["start_ns"]
+
+
+def test_no_thread_before_the_first_span_has_ended(tmp_path: Path) -> None:
+    with (tmp_path / "trace.jsonl").open("w") as output, JsonTracer(output) as tracer:
+        tracer("open")
+        assert threads() == []
+
+
+def test_what_does_not_belong_into_a_span_is_no_reason_to_lose_it() -> None:
+    """BUG 63."""
+    output = io.StringIO()
+    tracer = JsonTracer(output)
+    span = Span(tracer, "odd", parent_id=cast("UUID", "a parent"))
+    span.events.append(cast("Event", "no event"))
+    span.links.append(cast("Link", 7))
+    span.error = cast("str", 5)
+    span.end()
+    record = one(output)
+    assert (record["parent_id"], record["error"]) == ("a parent", 5)
+    assert record["events"] == [{"name": "no event", "attributes": {}}]
+    assert record["links"] == [{"name": "7", "attributes": {}}]
+
+
+def test_no_output_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with `pythonw`."""
+    monkeypatch.setattr(sys, "stdout", None)
+    with JsonTracer() as tracer:
+        tracer("a").end()
 
 
 @pytest.mark.parametrize(("flush_each", "while_open"), [(True, True), (False, False)])

@@ -12,11 +12,13 @@ import trio
 from rich.console import Console
 
 from stario_trio.telemetry import Span, Tracer, rich
+from stario_trio.telemetry.outlet import Outlet
 from stario_trio.telemetry.rich import MAX_OPEN, RichTracer
 from stario_trio.telemetry.tree import SHOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from stario_trio.telemetry import Event
 
@@ -61,7 +63,7 @@ def terminal(output: io.StringIO) -> Console:
 
 
 def threads() -> list[threading.Thread]:
-    return [each for each in threading.enumerate() if each.name == "stario RichTracer"]
+    return [each for each in threading.enumerate() if each.name.startswith("stario RichTracer")]
 
 
 @pytest.fixture(autouse=True)
@@ -139,8 +141,10 @@ def test_a_terminal_that_cannot_draw_gets_plain_lines(environment: dict[str, str
     assert ("ü" if encoding == "utf-8" else "\\xfc") in found
 
 
+@pytest.mark.upstream_bug(64)
 @pytest.mark.usefixtures("asleep")
 def test_a_root_is_printed_once_and_forgotten(output: Output) -> None:
+    """BUG 64."""
     with RichTracer(pipe(output)) as tracer:
         root = tracer("GET")
         child = root.step("child")
@@ -159,8 +163,10 @@ def test_a_root_is_printed_once_and_forgotten(output: Output) -> None:
     assert "late" not in output.getvalue()
 
 
+@pytest.mark.upstream_bug(64)
 @pytest.mark.usefixtures("asleep")
 def test_a_step_that_ends_after_its_root_was_printed_is_shown(output: Output) -> None:
+    """BUG 64."""
     with RichTracer(pipe(output)) as tracer:
         root = tracer("GET")
         early = root.step("early")
@@ -267,8 +273,10 @@ def test_the_live_view_shows_the_newest_and_counts_the_rest(output: Output) -> N
         assert f"root-{MAX_OPEN + 1}-" in found
 
 
+@pytest.mark.upstream_bug(65)
 @pytest.mark.usefixtures("asleep")
 def test_spans_of_many_threads(output: Output) -> None:
+    """BUG 65."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
@@ -373,6 +381,63 @@ def test_a_span_that_cannot_be_shown_does_not_end_the_thread(
         tracer("good").end()
         output.wait_for("good")
         assert threads()[0].is_alive()
+
+
+def test_live_roots_may_change_while_they_are_rendered(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    """BUG 65."""
+    monkeypatch.setattr(rich, "REFRESH", 0)
+    with RichTracer(terminal(output)) as tracer:
+        roots = [tracer(f"root-{n}") for n in range(3)]
+        for n in range(500):
+            for root in roots:
+                root[f"key-{n % 50}"] = n
+                root(f"event-{n}")
+                if n % 3 == 0:
+                    del root[f"key-{n % 50}"]
+                root.step("step").end()
+        for root in roots:
+            root.end()
+    assert output.getvalue().count("event-499") >= 3
+
+
+def test_a_file_is_written_by_another_thread_and_the_console_comes_back(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w", encoding="utf-8") as file:
+        console = Console(file=file, width=80)
+        with RichTracer(console) as tracer:
+            tracer("ü").end()
+            assert console.file is not file
+            assert console.file.fileno() == file.fileno()
+            assert console.encoding == "utf-8"
+            assert not console.is_terminal
+            console.print("printed between")
+        assert console.file is file
+    assert {line.split()[-3] for line in (tmp_path / "log").read_text("utf-8").splitlines() if "ü" in line} == {"ü"}
+    assert "printed between" in (tmp_path / "log").read_text("utf-8")
+
+
+def test_the_view_stands_still_while_the_output_is_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rich, "REFRESH", 0.001)
+    looked = threading.Semaphore(0)
+    behind = True
+
+    def look(self: Outlet) -> bool:
+        looked.release()
+        return behind
+
+    monkeypatch.setattr(Outlet, "behind", property(look))
+    with (tmp_path / "log").open("w") as file, RichTracer(Console(file=file, width=80)) as tracer:
+        tracer("GET").end()
+        for _ in range(3):
+            assert looked.acquire(timeout=10)
+        assert len(tracer._arrivals) == 2  # its start and its end, not looked at
+        behind = False
+        while tracer._arrivals:
+            assert looked.acquire(timeout=10)
+    assert (tmp_path / "log").read_text().count("GET") == 1
+
+
+def test_what_is_lost_is_told() -> None:
+    assert rich._lost(3, 0) == b"... 3 pieces of this output are lost\n"
 
 
 SCRIPT = """
