@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import trio
 
 from stario_trio.exceptions import ClientDisconnected, HttpException, StarioError, sole_leaf
+from stario_trio.http import types
+from stario_trio.http.compression import CompressionConfig
 from stario_trio.http.router import Router
 from stario_trio.http.types import Context
 from stario_trio.server.config import DEFAULT_HOST, DEFAULT_PORT, Limits
@@ -39,6 +42,11 @@ _TWO_WAYS_OUT = (
     "or, in a server that was started under asyncio, `await to_asyncio(fn, *args)`."
 )
 
+_DEFAULT_COMPRESSION = CompressionConfig()
+
+#: What `Request.host` can be: nothing, a name or an IPv4 address, or an IPv6 address in brackets.
+_HOST_PATTERN = re.compile(r"(?:\*\.)?[^\s*/:@\[\]]+|\[[^\s\[\]]+\]|")
+
 #: Fields that describe the response the handler meant to send, not the error that is sent instead.
 _OF_THE_CONTENT = (b"transfer-encoding", b"etag", b"last-modified", b"cache-control")
 
@@ -48,11 +56,25 @@ class Stario(Router):
 
     Args:
         tracer: called with the name of each span, such as a `RichTracer` or a `JsonTracer`.
+        compression: what responses are compressed with, if the client accepts it; None for nothing.
+
+    Raises:
+        StarioError: `compression` is something else.
     """
 
-    def __init__(self, tracer: Callable[[str], Span]) -> None:
+    def __init__(
+        self, tracer: Callable[[str], Span], compression: CompressionConfig | None = _DEFAULT_COMPRESSION
+    ) -> None:
         super().__init__()
         self.tracer = tracer
+        if not isinstance(compression, CompressionConfig | None):  # pyright: ignore[reportUnnecessaryIsInstance]  (callers may be untyped)
+            raise StarioError(
+                "Invalid compression",
+                context={"compression": compression},
+                help_text="Give a CompressionConfig(...), or None to compress nothing.",
+            )
+        # Asking for the codings loads their libraries, now and not in the first request.
+        self._compression = compression if compression and compression.codings() else None
         self._hosts: dict[str, Router] = {}
         self._wildcard_hosts: dict[str, Router] = {}
         self._error_handlers: dict[type[Exception], ErrorHandler[Any]] = {HttpException: _respond}
@@ -71,9 +93,17 @@ class Stario(Router):
         An exact name wins, then the longest wildcard; the app's own routes answer for every other host.
 
         Raises:
-            StarioError: the pattern is a bare `*`, or is registered already.
+            StarioError: the pattern is a bare `*`, is registered already, or can never match.
         """
         pattern = pattern.lower()
+        if pattern != "*" and _HOST_PATTERN.fullmatch(pattern) is None:
+            raise StarioError(
+                "Host pattern can never match",
+                context={"pattern": pattern},
+                help_text="A host is a name or an address without scheme, port or path, with IPv6 in brackets; the "
+                "only wildcard is '*.' in front of a name.",
+                example='app.host("example.com", router)\napp.host("*.example.com", router)',
+            )
         if pattern.startswith("*."):
             suffix = pattern[1:]
             if suffix in self._wildcard_hosts:
@@ -110,8 +140,15 @@ class Stario(Router):
                 return
         await super().dispatch(c, w)
 
-    async def handle_request(self, req: Request, w: Writer) -> None:
+    async def handle_request(
+        self, req: Request, w: Writer, *, on_failure: Callable[[BaseException], object] | None = None
+    ) -> None:
         """Answer one request: run its handler, turn what it raises into a response, end the response and its span.
+
+        Args:
+            req: the request.
+            w: its response.
+            on_failure: told what the handler has raised and no error handler took care of; for tests.
 
         Raises:
             trio.Cancelled: the handler's time is over.
@@ -121,6 +158,8 @@ class Stario(Router):
         span["request.method"] = req.method
         span["request.path"] = req.path
         c = Context(self, req, span)
+        if self._compression is not None:
+            w.offer = (self._compression, req.headers)
         try:
             try:
                 try:
@@ -132,7 +171,9 @@ class Stario(Router):
             except BaseException as exc:  # noqa: ASYNC103  (told in the response and in the span)
                 if any(isinstance(each, _NOT_THE_HANDLERS) for each in unfold(exc)):
                     raise
-                await self._answer_failure(c, w, exc)  # noqa: ASYNC102  (not cancelled, as was just made sure)
+                error = await self._answer_failure(c, w, exc)  # noqa: ASYNC102  (not cancelled, as was just made sure)
+                if error is not None and on_failure is not None:
+                    on_failure(error)
         except BaseException as exc:  # noqa: ASYNC103, BLE001  (goes on; also what comes out of an error handler)
             w.abort()
             _raise_all_but_errors(exc, span)
@@ -140,11 +181,14 @@ class Stario(Router):
             span["response.status_code"] = w.status_code
             span.end()
 
-    async def _answer_failure(self, c: Context, w: Writer, exc: BaseException) -> None:
+    async def _answer_failure(self, c: Context, w: Writer, exc: BaseException) -> BaseException | None:
         """Decide what a handler's exception means for its response and its span.
 
         The one place that does: the peer gets an error handler's response, a 500, or a cut connection; the span is an
         error unless an error handler took care.
+
+        Returns:
+            The error, unless an error handler took care, or the peer is to blame.
         """
         error = sole_leaf(exc)
         if _calls_asyncio(error):
@@ -152,13 +196,13 @@ class Stario(Router):
         if isinstance(error, ClientDisconnected):  # nobody is left to answer, and nobody is to blame
             c.span(error)
             w.abort()
-            return
+            return None
         try:
             if not w.started:
                 _forget_the_content(w.headers)
                 if await self._run_error_handler(c, w, error):
                     w.end()
-                    return
+                    return None
         except Exception as second:  # noqa: BLE001  (the error handler failed: tell of both)
             c.span(second)
         c.span.fail(error)
@@ -167,6 +211,7 @@ class Stario(Router):
         else:
             w.headers.clear()  # none of them was meant for this response
             w.text("Internal Server Error", 500)
+        return error
 
     async def _run_error_handler(self, c: Context, w: Writer, error: BaseException) -> bool:
         """Run the handler of the most derived registered type. Returns whether there was one."""
@@ -275,3 +320,7 @@ def _raise_all_but_errors(exc: BaseException, span: Span) -> None:
     if only_cancelled(going_on):
         span.fail(going_on)
     raise going_on
+
+
+# `Context` names its application in an annotation and could not import it; from here on the name resolves.
+types.__dict__["Stario"] = Stario

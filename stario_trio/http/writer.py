@@ -6,25 +6,28 @@ them in order. Nothing here waits, except where a handler asks for it (`w.drain(
 
 from __future__ import annotations
 
-import json
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 from urllib.parse import quote
 
+from stario_trio.datastar import sse
 from stario_trio.exceptions import StarioError
-from stario_trio.http import cookies, framing, sse
+from stario_trio.html import HtmlElement, render
+from stario_trio.http import coding, cookies, framing
 from stario_trio.http.alive import Alive
+from stario_trio.http.compression import CompressionConfig, Compressor
 from stario_trio.http.headers import Headers, encode_value
-from stario_trio.http.html import HtmlElement, render
+from stario_trio.text import json_text, utf8
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
     from datetime import datetime
 
+    from stario_trio.http.coding import Offer
     from stario_trio.http.framing import Framing
     from stario_trio.http.peer import Peer
 
-__all__ = ["Writer"]
+__all__ = ["CompressionConfig", "Compressor", "Writer"]
 
 T = TypeVar("T")
 
@@ -48,6 +51,7 @@ class Writer:
     """
 
     __slots__ = (
+        "_compressor",
         "_framing",
         "_headers",
         "_keep_alive",
@@ -56,6 +60,7 @@ class Writer:
         "_status",
         "_version",
         "completed",
+        "offer",
         "sources",
     )
 
@@ -67,6 +72,9 @@ class Writer:
         self._headers: Headers | None = None
         self._framing: Framing | None = None
         self._status: int | None = None
+        self._compressor: Compressor | None = None
+        self.offer: Offer | None = None
+        """What this response may be compressed with, as the app says before it calls the handler; None for nothing."""
         self.completed: bool = False
         """Whether the response has ended, in full or by `abort`."""
         self.sources: AsyncExitStack | None = None
@@ -74,9 +82,11 @@ class Writer:
 
     @property
     def headers(self) -> Headers:
-        """The response's fields; they count until the head is sent."""
+        """The response's fields; once the head is sent, changing them is a RuntimeError."""
         if self._headers is None:
             self._headers = Headers()
+            if self.started:
+                self._headers.seal()
         return self._headers
 
     @property
@@ -178,8 +188,13 @@ class Writer:
         if self.started:
             raise RuntimeError(f"Response already started (headers sent): {what} comes too late. Call it earlier.")
 
-    def _start(self, status: int, size: int | None, body: bytes = b"", content_type: bytes | None = None) -> None:
-        """Choose the framing and send the head, with the whole `body` behind it if `size` is its length."""
+    def _start(
+        self, status: int, size: int | None, body: bytes = b"", content_type: bytes | None = None, lines: bytes = b""
+    ) -> None:
+        """Choose the framing and send the head, with the whole `body` behind it if `size` is its length.
+
+        `lines` are fields that belong to this body only: they are not kept for another try if this one fails.
+        """
         if self.started:
             raise RuntimeError(_STARTED)
         head = [framing.status_line(status), self._peer.date]
@@ -188,11 +203,16 @@ class Writer:
         if (fields is not None and _says_close(fields)) or body_framing.until_close or self._peer.closing:
             self._keep_alive = False
         connection = self._connection_option()
+        if status == 304 and self.offer is not None:
+            lines = coding.encode_not_modified(self.offer, fields)
+        head.append(lines)
         if fields is not None:
             fields.remove("transfer-encoding").remove("content-length").remove("date")
             if connection is not None and "connection" in fields:
                 fields.set("connection", connection)
                 connection = None
+            if fields.rget(b"content-encoding", b"").lower() == b"identity":  # RFC 9110 section 8.4.1 wants it unsaid
+                fields.remove("content-encoding")
             if content_type is not None:
                 fields.set("content-type", content_type)
             head.append(fields.field_lines())
@@ -209,6 +229,8 @@ class Writer:
         # Only now, when nothing can be wrong with it any more, is the response this one.
         self._framing = body_framing
         self._status = status
+        if fields is not None:
+            fields.seal()
         self._peer.send(whole)
 
     def _choose_framing(self, status: int, size: int | None) -> Framing:
@@ -272,12 +294,22 @@ class Writer:
     def _piece(self, data: bytes) -> None:
         body = self._framing
         assert body is not None, "started"
+        if self._compressor is not None:
+            self._send_block(self._compressor.block(data), body)
+            return
         remaining = body.remaining
         piece = body.piece(data)
         try:
             self._peer.send(piece)
         except BaseException:
             body.remaining = remaining  # it was not sent, so it is still owed
+            raise
+
+    def _send_block(self, block: bytes, body: Framing) -> None:
+        try:
+            self._peer.send(body.piece(block))
+        except BaseException:
+            self.abort()  # the blocks after one that is missing cannot be decoded
             raise
 
     def end(self, data: bytes | None = None) -> None:
@@ -304,6 +336,8 @@ class Writer:
             missing = self._framing.remaining
             self.abort()
             raise RuntimeError(f"Too little body: content-length promised {missing} more bytes than were written.")
+        if self._compressor is not None:
+            last = self._framing.piece(self._compressor.finish()) + last
         self._peer.send(last, last=True)
         self.completed = True
 
@@ -328,12 +362,15 @@ class Writer:
         self._respond(_as_bytes(body), encode_value(content_type), status)
 
     def _respond(self, body: bytes, content_type: bytes, status: int) -> None:
-        self._start(status, len(body), body, content_type)
+        lines = b""
+        if self.offer is not None and len(body) >= self.offer[0].min_size and not self.started:
+            body, lines = coding.encode(self.offer, self._headers, body, content_type, status)
+        self._start(status, len(body), body, content_type, lines)
         self.completed = True
 
     def text(self, content: str, status: int = 200) -> None:
         """Answer with plain text, in UTF-8; raises as `respond` does."""
-        self._respond(content.encode(), b"text/plain; charset=utf-8", status)
+        self._respond(utf8(content), b"text/plain; charset=utf-8", status)
 
     def html(self, content: HtmlElement, status: int = 200) -> None:
         """Answer with HTML: an object with `__html__()` as it is, a plain `str` escaped; raises as `respond` does.
@@ -341,7 +378,7 @@ class Writer:
         Raises:
             StarioError: `content` is no HTML. Nothing is sent.
         """
-        self._respond(render(content).encode(), b"text/html; charset=utf-8", status)
+        self._respond(utf8(render(content)), b"text/html; charset=utf-8", status)
 
     def json(self, data: Any, status: int = 200) -> None:
         """Answer with JSON, compact and in UTF-8; raises as `respond` does.
@@ -349,8 +386,7 @@ class Writer:
         Raises:
             TypeError, ValueError: `data` is no JSON (NaN and infinities are not). Nothing is sent.
         """
-        body = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        self._respond(body.encode(), b"application/json; charset=utf-8", status)
+        self._respond(utf8(json_text(data)), b"application/json; charset=utf-8", status)
 
     def redirect(self, url: str, status: int = 307) -> None:
         """Send the peer to `url`; what may not stand in a URL is percent-encoded."""
@@ -372,6 +408,7 @@ class Writer:
         mode: sse.PatchMode = "outer",
         selector: str | None = None,
         use_view_transition: bool = False,
+        view_transition_selector: str | None = None,
         namespace: sse.Namespace | None = None,
         event_id: str | None = None,
         retry_duration: int | None = None,
@@ -380,7 +417,8 @@ class Writer:
 
         Raises:
             RuntimeError: the response is completed.
-            StarioError: no HTML, or a value that cannot stand in an event. Nothing is sent.
+            StarioError: no HTML, or a value that cannot stand in an event: nothing is sent. Or the peer is too far
+                behind (see `write`); a compressed stream is then cut, as it cannot go on with a hole.
         """
         self._event(
             sse.patch(
@@ -388,6 +426,7 @@ class Writer:
                 mode=mode,
                 selector=selector,
                 use_view_transition=use_view_transition,
+                view_transition_selector=view_transition_selector,
                 namespace=namespace,
                 event_id=event_id,
                 retry_duration=retry_duration,
@@ -431,19 +470,40 @@ class Writer:
             )
         )
 
-    def remove(self, selector: str, *, event_id: str | None = None, retry_duration: int | None = None) -> None:
+    def remove(
+        self,
+        selector: str,
+        *,
+        use_view_transition: bool = False,
+        view_transition_selector: str | None = None,
+        event_id: str | None = None,
+        retry_duration: int | None = None,
+    ) -> None:
         """Remove the elements that match; raises as `patch` does."""
-        self._event(sse.remove(selector, event_id=event_id, retry_duration=retry_duration))
+        self._event(
+            sse.remove(
+                selector,
+                use_view_transition=use_view_transition,
+                view_transition_selector=view_transition_selector,
+                event_id=event_id,
+                retry_duration=retry_duration,
+            )
+        )
 
     def _event(self, event: bytes) -> None:
         if self.completed:
             raise RuntimeError("Cannot send SSE events after response is completed.")
         if self._framing is None:
             fields = self.headers
+            compressor, lines = None, b""
+            if self.offer is not None:
+                compressor, lines = coding.encode_events(self.offer, fields)
             fields.set("content-type", "text/event-stream")
             fields.set("cache-control", "no-cache")
             fields.set("connection", "keep-alive")
-            self._start(200, None)
+            self._start(200, None, lines=lines)
+            if self._method != "HEAD":
+                self._compressor = compressor
         self._piece(event)
 
 

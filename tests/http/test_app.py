@@ -193,6 +193,7 @@ async def test_a_failure_before_the_head_is_a_clean_500() -> None:
     assert it.span.finished
 
 
+@pytest.mark.upstream_bug(62)
 async def test_bug_62_a_failure_without_words_is_a_failure() -> None:
     it = await Exchange().ask(raising(LookupError()))
     assert (it.span.failed, it.span.error) == (True, "LookupError")
@@ -210,6 +211,7 @@ async def test_a_failure_that_cannot_be_printed_harms_nobody() -> None:
     assert it.span.finished
 
 
+@pytest.mark.upstream_bug(67)
 async def test_bug_67_no_field_of_the_handler_leaks_into_the_500() -> None:
     def fields(w: Writer) -> None:
         w.headers.update({"content-encoding": "gzip", "cache-control": "public, immutable", "etag": "x", "x-mine": "1"})
@@ -219,6 +221,7 @@ async def test_bug_67_no_field_of_the_handler_leaks_into_the_500() -> None:
     assert it.is_500()
 
 
+@pytest.mark.upstream_bug(8)
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 @pytest.mark.parametrize(
     "begin",
@@ -243,6 +246,7 @@ async def test_a_failure_after_a_complete_response_is_told_to_the_span_only() ->
     assert (it.response.text, it.span.error) == ("fine", "late")
 
 
+@pytest.mark.upstream_bug(37)
 async def test_bug_37_a_body_that_is_too_short_is_the_handlers_failure() -> None:
     async def handler(c: Context, w: Writer) -> None:
         w.headers.set("content-length", "100")
@@ -254,6 +258,7 @@ async def test_bug_37_a_body_that_is_too_short_is_the_handlers_failure() -> None
     assert it.span.error.startswith("Too little body")
 
 
+@pytest.mark.upstream_bug(37)
 async def test_bug_37_a_body_that_is_too_long_is_the_handlers_failure() -> None:
     async def handler(c: Context, w: Writer) -> None:
         w.headers.set("content-length", "6")
@@ -304,6 +309,7 @@ async def test_an_http_exception_is_an_answer_and_no_error() -> None:
     assert (it.span.ok, it.span.events, it.span["response.status_code"]) == (True, [], 404)
 
 
+@pytest.mark.upstream_bug(1)
 @pytest.mark.parametrize(
     ("status", "detail", "body"),
     [(300, "choose", b"choose"), (302, "/login", b""), (204, "x", b""), (304, "x", b""), (418, "", b"Error")],
@@ -314,6 +320,7 @@ async def test_bug_1_each_status_is_answered_in_its_own_way(status: int, detail:
     assert it.response.headers.get("location") == (detail if status == 302 else None)
 
 
+@pytest.mark.upstream_bug(67)
 async def test_bug_67_the_answer_keeps_what_holds_for_an_error_too() -> None:
     def fields(w: Writer) -> None:
         w.headers.update({
@@ -386,6 +393,7 @@ async def test_the_most_derived_type_wins(types: list[type[Exception]], winner: 
     assert it.response.text == f"{winner}:x"
 
 
+@pytest.mark.upstream_bug(5)
 async def test_bug_5_exception_catches_all_the_rest() -> None:
     it = Exchange()
     it.app.on_error(Exception, says("any"))
@@ -393,6 +401,7 @@ async def test_bug_5_exception_catches_all_the_rest() -> None:
     assert it.response.text == "any:x"
 
 
+@pytest.mark.upstream_bug(5)
 async def test_bug_5_an_http_exception_still_answers_for_itself() -> None:
     it = Exchange()
     it.app.on_error(Exception, says("any"))
@@ -440,6 +449,7 @@ class Later:
         self.w.text("awaited", 422)
 
 
+@pytest.mark.upstream_bug(6)
 async def test_bug_6_any_awaitable_is_awaited() -> None:
     def handler(c: Context, w: Writer, exc: LookupError) -> Awaitable[None]:
         return Later(w)
@@ -475,6 +485,7 @@ async def test_an_error_handler_is_not_asked_after_the_head() -> None:
     assert it.span.error == "x"
 
 
+@pytest.mark.upstream_bug(67)
 async def test_bug_67_an_error_handlers_page_is_not_described_by_the_failed_ones_fields() -> None:
     it = Exchange()
     it.app.on_error(LookupError, says("page"))
@@ -483,6 +494,7 @@ async def test_bug_67_an_error_handlers_page_is_not_described_by_the_failed_ones
     assert it.response.headers["x-mine"] == "1"
 
 
+@pytest.mark.upstream_bug(7)
 async def test_bug_7_an_error_handler_that_fails_gives_the_500_and_both_are_told() -> None:
     first, second = LookupError("first"), ValueError("second")
 
@@ -498,6 +510,7 @@ async def test_bug_7_an_error_handler_that_fails_gives_the_500_and_both_are_told
     assert it.span.error == "first"
 
 
+@pytest.mark.upstream_bug(7)
 @pytest.mark.parametrize(
     "begin", [lambda w: w.write(b"half"), lambda w: (w.headers.set("content-length", "9"), w.write(b"x"))]
 )
@@ -601,6 +614,7 @@ async def test_a_peer_that_left_has_no_error_handler() -> None:
 # Cancelled, and other exceptions that are not for the app
 
 
+@pytest.mark.upstream_bug(9)
 @pytest.mark.parametrize("begin", [lambda w: None, lambda w: w.headers.set("x", "y"), lambda w: w.write(b"half")])
 async def test_bug_9_a_cancelled_handler_sends_nothing_more(begin: Callable[[Writer], object]) -> None:
     sent = bytearray()
@@ -633,6 +647,7 @@ async def test_a_handler_that_is_cancelled_after_its_response_has_answered() -> 
     assert (it.response.text, it.span.ok, it.span["response.status_code"]) == ("fine", True, 200)
 
 
+@pytest.mark.upstream_bug(9)
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
 @pytest.mark.parametrize("grouped", [False, True])
 async def test_bug_9_what_is_no_exception_passes(error: BaseException, grouped: bool) -> None:
@@ -904,6 +919,20 @@ def test_a_host_that_cannot_be_registered(pattern: str, message: str) -> None:
         app.host(pattern, Router())
 
 
+@pytest.mark.parametrize("pattern", ["a.com", "*.a.com", "", "127.0.0.1", "[::1]", "localhost", "a.com.", "xn--a_b"])
+def test_a_host_that_can_be_asked_for(pattern: str) -> None:
+    Stario(NoopTracer()).host(pattern, Router())
+
+
+@pytest.mark.parametrize(
+    "pattern", ["a.com:80", "foo.*.com", "*.", "*com", "**.a.com", "http://a.com", "a.com/x", "::1", "a b", "u@a.com"]
+)
+def test_a_host_that_nobody_can_ask_for_is_refused(pattern: str) -> None:
+    with pytest.raises(StarioError, match="can never match") as caught:
+        Stario(NoopTracer()).host(pattern, Router())
+    assert "without scheme, port or path" in str(caught.value)
+
+
 # The door to the server
 
 
@@ -954,6 +983,7 @@ async def test_serve_refuses_a_bad_setting() -> None:
 # In a worker: what the peer sees on the wire
 
 
+@pytest.mark.upstream_bug(8)
 @pytest.mark.spec("SD-11")
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 async def test_a_peer_can_tell_a_cut_response(version: str, autojump_clock: MockClock) -> None:
@@ -998,3 +1028,20 @@ async def test_a_handler_hears_of_the_stop_and_writes_its_last_words(autojump_cl
         response = Response(await client.read_to_end())
         assert it.now == 1
     assert (response.text, response.headers["connection"]) == ("last words", "close")
+
+
+async def test_whoever_asks_is_told_of_the_errors_nobody_has_handled() -> None:
+    app, told = Stario(NoopTracer()), list[BaseException]()
+
+    async def broken(c: Context, w: Writer) -> None:
+        raise errors.pop(0)
+
+    app.on_error(KeyError, lambda _c, w, _exc: w.text("handled"))
+    app.get("/", broken)
+    handled: list[BaseException] = [KeyError(), HttpException(404), ClientDisconnected()]
+    unhandled: list[BaseException] = [ValueError(), asyncio.CancelledError()]
+    errors = [*handled, *unhandled]
+    for _ in range(5):
+        peer = FakePeer()
+        await app.handle_request(peer.request(), peer.writer(), on_failure=told.append)
+    assert told == unhandled

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from stario_trio import NoopTracer, Stario
+from stario_trio.datastar import sse
 from stario_trio.exceptions import StarioError
-from stario_trio.http import sse
 from stario_trio.http.peer import Peer
 from tests.support.peer import DATE, FakePeer, Response
 
@@ -194,6 +194,7 @@ def test_framing_of_nothing(method: str, version: str) -> None:
     assert response.headers == {"date": DATE} | ({"connection": "keep-alive"} if version == "1.0" else {})
 
 
+@pytest.mark.upstream_bug(14)
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("status", [204, 304])
 def test_bug_14_no_body_no_framing(method: str, status: int) -> None:
@@ -203,6 +204,7 @@ def test_bug_14_no_body_no_framing(method: str, status: int) -> None:
         assert not {"content-length", "transfer-encoding"} & set(response.headers)
 
 
+@pytest.mark.upstream_bug(14)
 def test_bug_14_head_says_what_get_would() -> None:
     get, head = (response_to(lambda w: w.html("<p>"), method) for method in ("GET", "HEAD"))
     assert get.headers == head.headers
@@ -210,6 +212,7 @@ def test_bug_14_head_says_what_get_would() -> None:
     assert head.body == b""
 
 
+@pytest.mark.upstream_bug(24)
 def test_bug_24_no_chunks_for_http_1_0() -> None:
     peer = FakePeer()
     w = peer.writer(version="1.0")
@@ -219,11 +222,13 @@ def test_bug_24_no_chunks_for_http_1_0() -> None:
     assert b"transfer-encoding" not in peer.sent
 
 
+@pytest.mark.upstream_bug(33)
 def test_bug_33_empty_chunk() -> None:
     response = response_to(lambda w: w.write(b"").write(b"one").write(b"").write(b"two"))
     assert response.pieces == [b"one", b"two"]
 
 
+@pytest.mark.upstream_bug(33)
 def test_bug_33_an_empty_write_still_sends_the_head() -> None:
     peer = FakePeer()
     w = peer.writer().write(b"")
@@ -231,6 +236,7 @@ def test_bug_33_an_empty_write_still_sends_the_head() -> None:
     assert peer.sent.endswith(b"chunked\r\n\r\n")
 
 
+@pytest.mark.upstream_bug(34)
 def test_bug_34_write_sends_exactly_the_given_bytes() -> None:
     data = bytes(range(256)) * 8
     response = response_to(lambda w: w.write(data))
@@ -248,6 +254,7 @@ def counted(size: str, method: str = "GET") -> tuple[FakePeer, Writer]:
     return peer, w
 
 
+@pytest.mark.upstream_bug(37)
 def test_bug_37_too_much_raises_and_sends_nothing_of_it() -> None:
     peer, w = counted("4")
     w.write(b"abc")
@@ -261,6 +268,7 @@ def test_bug_37_too_much_raises_and_sends_nothing_of_it() -> None:
     assert Response(peer.sent).body == b"abcd"
 
 
+@pytest.mark.upstream_bug(37)
 def test_bug_37_too_little_raises_and_cuts() -> None:
     peer, w = counted("4")
     w.write(b"abc")
@@ -270,6 +278,7 @@ def test_bug_37_too_little_raises_and_cuts() -> None:
     assert not Response(peer.sent, closed=True).complete
 
 
+@pytest.mark.upstream_bug(37)
 def test_bug_37_what_could_not_be_sent_is_still_owed() -> None:
     peer, w = counted("4")
     w.write(b"ab")
@@ -401,6 +410,13 @@ def test_what_json_cannot_say_raises_before_anything_is_sent() -> None:
     assert not peer.sent
 
 
+def test_a_lone_surrogate_breaks_no_response() -> None:
+    """A visitor can send one in JSON, and another one is shown it."""
+    assert response_to(lambda w: w.text("a\ud800")).body.decode() == "a\ufffd"
+    assert response_to(lambda w: w.html("a\ud800")).body.decode() == "a\ufffd"
+    assert json.loads(response_to(lambda w: w.json("a\ud800")).body) == "a\ud800"
+
+
 def test_html_is_escaped_if_it_is_a_plain_str() -> None:
     response = response_to(lambda w: w.html("""<b>&'"</b>"""))
     assert response.text == "&lt;b&gt;&amp;&#x27;&quot;&lt;/b&gt;"
@@ -426,6 +442,22 @@ def test_html_that_cannot_be_rendered_sends_nothing(content: Any, error: type[Ex
         assert (bytes(peer.sent), w.started) == (b"", False)
         w.text("sorry", 500)
         assert Response(peer.sent).headers["content-type"] == "text/plain; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    "begin", [lambda w: w.write(b"x"), lambda w: w.text("x"), lambda w: w.sync({}), lambda w: w.empty()]
+)
+@pytest.mark.parametrize("used_before", [True, False])
+def test_fields_cannot_be_changed_after_the_head(begin: Callable[[Writer], object], used_before: bool) -> None:
+    """In Stario such a change was lost without a word."""
+    w = FakePeer().writer()
+    kept = w.headers.set("x", "1") if used_before else None
+    begin(w)
+    with pytest.raises(RuntimeError, match="head of the response is sent"):
+        w.headers.set("x", "2")
+    with pytest.raises(RuntimeError, match="head of the response is sent"):
+        (kept or w.headers).add("x", "2")
+    assert w.headers.get("x") == ("1" if used_before else None)
 
 
 def test_a_one_shot_overwrites_the_content_type() -> None:
@@ -611,6 +643,7 @@ def test_a_cookie_is_deleted_where_it_was_set() -> None:
     assert "; Path=/p; " in line
 
 
+@pytest.mark.upstream_bug(39)
 @pytest.mark.parametrize(
     "expires",
     [
@@ -624,6 +657,7 @@ def test_bug_39_expires_is_a_date(expires: int | datetime) -> None:
     assert "expires=Thu, 01 Jan 1970 00:00:05 GMT" in line
 
 
+@pytest.mark.upstream_bug(40)
 @pytest.mark.parametrize(
     ("options", "error"),
     [
@@ -665,6 +699,7 @@ def test_the_first_event_opens_the_stream() -> None:
 def test_each_event_is_a_chunk() -> None:
     def write(w: Writer) -> None:
         w.patch("1 < 2", mode="inner", selector="#a", use_view_transition=True, namespace="svg", event_id="7")
+        w.remove("#b", use_view_transition=True, view_transition_selector="main")
         w.sync({"n": 1}, only_if_missing=True, retry_duration=5)
         w.navigate("/x", event_id="8")
         w.execute("go()", auto_remove=False, attributes={"type": "module"})
@@ -672,6 +707,7 @@ def test_each_event_is_a_chunk() -> None:
 
     assert response_to(write).pieces == [
         sse.patch("1 < 2", mode="inner", selector="#a", use_view_transition=True, namespace="svg", event_id="7"),
+        sse.remove("#b", use_view_transition=True, view_transition_selector="main"),
         sse.signals({"n": 1}, only_if_missing=True, retry_duration=5),
         sse.redirect("/x", event_id="8"),
         sse.script("go()", auto_remove=False, attributes={"type": "module"}),
@@ -691,12 +727,14 @@ def test_the_stream_overwrites_what_would_break_it() -> None:
     assert headers["x-mine"] == "1"
 
 
+@pytest.mark.upstream_bug(38)
 def test_bug_38_a_stream_has_no_content_length() -> None:
     response = response_to(lambda w: (w.headers.set("content-length", "10"), w.remove("#a")))
     assert "content-length" not in response.headers
     assert response.body == sse.remove("#a")
 
 
+@pytest.mark.upstream_bug(38)
 def test_bug_38_a_stream_on_a_connection_that_ends_says_so() -> None:
     for peer, version, keep_alive in ((FakePeer(), "1.1", False), (FakePeer(), "1.0", True), (FakePeer(), "1.1", True)):
         if version == "1.1" and keep_alive:
@@ -715,6 +753,7 @@ def test_events_may_follow_a_write() -> None:
     assert "content-type" not in response.headers
 
 
+@pytest.mark.upstream_bug(45, 48)
 @pytest.mark.parametrize(
     "send",
     [
@@ -788,10 +827,11 @@ def test_nothing_is_written_behind_the_end(end: str) -> None:
     assert peer.sent == sent
 
 
-def test_a_field_that_comes_too_late_is_not_sent() -> None:
+def test_a_field_that_comes_too_late_is_refused() -> None:
     peer = FakePeer()
     w = peer.writer().write(b"x")
-    w.headers.set("x-late", "1")
+    with pytest.raises(RuntimeError, match="head of the response is sent"):
+        w.headers.set("x-late", "1")
     w.end()
     assert b"x-late" not in peer.sent
 
@@ -923,6 +963,8 @@ class Model:
 
     def call(self, name: str, argument: Any) -> None:
         if name == "length":
+            if self.status is not None:
+                raise ValueError
             self.declared = argument
         elif name == "cookie":
             if self.status is not None or " " in argument:
