@@ -7,57 +7,21 @@ sets is checked at once; what the server read off the wire was checked by its pa
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Final, TypeVar, overload
+from typing import TYPE_CHECKING, TypeVar, overload
+
+from stario_trio.http import header_names
+from stario_trio.http.header_names import *  # noqa: F403  (every name of it is also one of this module)
+from stario_trio.http.header_names import HEADER_LOOKUP as _LOOKUP
+from stario_trio.http.header_names import HEADER_VALUE_RE as _BAD_VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Self
 
-__all__ = ["HEADER_LOOKUP", "Headers", "encode_value"]
+__all__ = ["Headers", "encode_value"]
+__all__ += header_names.__all__
 
 T = TypeVar("T")
-
-#: A field name is a token: RFC 9110 section 5.6.2.
-TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-#: What a value may never hold: control characters but tab. CR and LF would end the field.
-CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-
-#: Real programs use a few dozen names. The bounds hold memory when one passes names it got from its clients.
-MAX_CACHED_NAMES: Final = 1024
-MAX_CACHED_LENGTH: Final = 64
-
-
-class _HeaderLookup(dict[str, bytes]):
-    """`HEADER_LOOKUP["Content-Type"] == b"content-type"`, checked on the first use of a name and remembered.
-
-    All threads share it without a lock: two that learn the same name store the same value, and a race for the
-    last place overshoots the bound by one name per thread. Read it with `[...]`, never with `.get`: on
-    free-threaded builds only the former stays cheap for a key that is a new object each time.
-    """
-
-    __slots__ = ()
-
-    def __missing__(self, name: str | bytes) -> bytes:
-        if isinstance(name, bytes):
-            return self[name.decode("latin-1")]
-        if TOKEN.fullmatch(name) is None:
-            raise ValueError(
-                f"Invalid header name: {name!r}. A name is letters, digits and any of !#$%&'*+-.^_`|~, "
-                "at least one of them (RFC 9110 section 5.6.2)."
-            )
-        encoded = name.lower().encode("ascii")
-        if len(name) <= MAX_CACHED_LENGTH and len(self) < MAX_CACHED_NAMES:
-            self[name] = encoded
-        return encoded
-
-    if TYPE_CHECKING:  # bytes are never stored, `__missing__` answers them
-
-        def __getitem__(self, name: str | bytes) -> bytes: ...
-
-
-#: The lower-case bytes of a header name. Raises ValueError for what cannot be a name.
-HEADER_LOOKUP: Final = _HeaderLookup()
 
 
 def encode_value(value: str | bytes) -> bytes:
@@ -73,22 +37,21 @@ def encode_value(value: str | bytes) -> bytes:
     """
     try:
         text = value if isinstance(value, str) else str(value, "latin-1")
+        encoded = value.encode("latin-1") if isinstance(value, str) else bytes(value)
     except TypeError as exc:
         exc.add_note("A header value is str or bytes; for a number use str(number).")
         raise
-    # `isprintable` is the quick answer for nearly all values; it is also False for some harmless ones.
-    if not text.isprintable() and (found := CONTROL.search(text)):
-        raise ValueError(
-            f"Invalid header value: control character {found[0]!r} at index {found.start()} of "
-            f"{text[:200]!r}. Remove it, or percent-encode the value."
-        )
-    if not isinstance(value, str):
-        return bytes(value)
-    try:
-        return value.encode("latin-1")
     except UnicodeEncodeError as exc:
         exc.add_note("A header value holds latin-1 only; percent-encode the rest (urllib.parse.quote).")
         raise
+    # `isprintable` is the quick answer for nearly all values; it is also False for some harmless ones.
+    if not text.isprintable() and (found := _BAD_VALUE.search(encoded)):
+        at = found.start()
+        raise ValueError(
+            f"Invalid header value: control character {text[at]!r} at index {at} of "
+            f"{text[:200]!r}. Remove it, or percent-encode the value."
+        )
+    return encoded
 
 
 class Headers:
@@ -98,15 +61,19 @@ class Headers:
     front are the raw ones for the framework: lower-case bytes in, bytes out, nothing checked (but see
     `field_lines`).
 
+    When the head of a response has been sent, its fields can be read but no longer changed: every method that
+    would is a RuntimeError.
+
     Args:
         raw_header_data: fields to start with, used as they are: lower-case names, one value or a list that is
             not empty.
     """
 
-    __slots__ = ("_data",)
+    __slots__ = ("_data", "_sent")
 
     def __init__(self, raw_header_data: dict[bytes, bytes | list[bytes]] | None = None) -> None:
         self._data: dict[bytes, bytes | list[bytes]] = {} if raw_header_data is None else raw_header_data
+        self._sent = False
 
     @classmethod
     def from_pairs(cls, pairs: Iterable[tuple[bytes, bytes]]) -> Self:
@@ -127,20 +94,24 @@ class Headers:
 
     def add(self, name: str | bytes, value: str | bytes) -> Self:
         """Append a value, next to those the name has already."""
-        return self.radd(HEADER_LOOKUP[name], encode_value(value))
+        return self.radd(_LOOKUP[name], encode_value(value))
 
     def set(self, name: str | bytes, value: str | bytes) -> Self:
         """Replace all values of the name by one."""
-        self._data[HEADER_LOOKUP[name]] = encode_value(value)
+        if self._sent:
+            raise _too_late()
+        self._data[_LOOKUP[name]] = encode_value(value)
         return self
 
     def update(
         self,
-        fields: Mapping[str, str | bytes] | Mapping[bytes, str | bytes] | Mapping[str | bytes, str | bytes] | None,
+        other: Mapping[str, str | bytes] | Mapping[bytes, str | bytes] | Mapping[str | bytes, str | bytes] | None,
     ) -> Self:
-        """`set` each of the fields; if one is refused, none is set."""
-        if fields is not None:
-            self._data.update({HEADER_LOOKUP[name]: encode_value(value) for name, value in fields.items()})
+        """`set` each field of the other; if one is refused, none is set."""
+        if self._sent:
+            raise _too_late()
+        if other is not None:
+            self._data.update({_LOOKUP[name]: encode_value(value) for name, value in other.items()})
         return self
 
     def setdefault(self, name: str | bytes, value: str | bytes) -> str:
@@ -149,7 +120,9 @@ class Headers:
         Returns:
             The first value the name has now.
         """
-        held = self._data.setdefault(HEADER_LOOKUP[name], encode_value(value))
+        if self._sent:
+            raise _too_late()
+        held = self._data.setdefault(_LOOKUP[name], encode_value(value))
         return _first(held).decode("latin-1")
 
     @overload
@@ -158,12 +131,12 @@ class Headers:
     def get(self, name: str | bytes, default: T) -> str | T: ...
     def get(self, name: str | bytes, default: T | None = None) -> str | T | None:
         """The first value, decoded as latin-1, or the default."""
-        held = self._data.get(HEADER_LOOKUP[name])
+        held = self._data.get(_LOOKUP[name])
         return default if held is None else _first(held).decode("latin-1")
 
     def getlist(self, name: str | bytes) -> list[str]:
         """All values, decoded as latin-1; a new list."""
-        return [value.decode("latin-1") for value in self.rgetlist(HEADER_LOOKUP[name])]
+        return [value.decode("latin-1") for value in self.rgetlist(_LOOKUP[name])]
 
     @overload
     def rget(self, name: bytes) -> bytes | None: ...
@@ -181,6 +154,8 @@ class Headers:
 
     def radd(self, name: bytes, value: bytes) -> Self:
         """`add`, raw and unchecked."""
+        if self._sent:
+            raise _too_late()
         held = self._data.get(name)
         if held is None:
             self._data[name] = value
@@ -192,17 +167,27 @@ class Headers:
 
     def rset(self, name: bytes, value: bytes) -> Self:
         """`set`, raw and unchecked."""
+        if self._sent:
+            raise _too_late()
         self._data[name] = value
         return self
 
     def remove(self, name: str | bytes) -> Self:
         """Forget all values of the name; one that is absent is fine."""
-        self._data.pop(HEADER_LOOKUP[name], None)
+        if self._sent:
+            raise _too_late()
+        self._data.pop(_LOOKUP[name], None)
         return self
 
     def clear(self) -> None:
         """Forget everything."""
+        if self._sent:
+            raise _too_late()
         self._data.clear()
+
+    def seal(self) -> None:
+        """Refuse changes from now on: the head is sent, and nobody would see them."""
+        self._sent = True
 
     def items(self) -> list[tuple[bytes, bytes]]:
         """All fields as pairs, the values of one name together."""
@@ -233,13 +218,20 @@ class Headers:
         return block
 
     def __contains__(self, name: str | bytes) -> bool:
-        return HEADER_LOOKUP[name] in self._data
+        return _LOOKUP[name] in self._data
 
     def __len__(self) -> int:
         return len(self._data)
 
     def __repr__(self) -> str:
         return f"Headers({self._data!r})"
+
+
+def _too_late() -> RuntimeError:
+    return RuntimeError(
+        "The head of the response is sent: its fields cannot be changed any more. Change them before the first "
+        "write(), event or one-shot method."
+    )
 
 
 def _first(held: bytes | list[bytes]) -> bytes:

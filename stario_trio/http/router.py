@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
 from stario_trio.exceptions import StarioError
 from stario_trio.http.headers import TOKEN
+from stario_trio.http.misfits import check_handler, check_middleware
+from stario_trio.http.staticassets import StaticAssets
+from stario_trio.http.unmatched import MethodNotAllowed, drop_trailing_slash, not_found
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pathlib import Path
 
     from stario_trio.http.types import Context, Handler, Middleware
     from stario_trio.http.writer import Writer
 
-__all__ = ["MethodNotAllowed", "Router", "drop_trailing_slash", "not_found"]
-
-#: What a path shows unescaped besides letters, digits and `-._~` (RFC 3986 section 3.3).
-PATH_SAFE: Final = "/!$&'()*+,;=:@"
-#: A query takes `?` as well, and comes escaped already.
-QUERY_SAFE: Final = PATH_SAFE + "?%"
+__all__ = ["Router"]
 
 
 class Router:
@@ -61,7 +55,7 @@ class Router:
                 help_text="Call use() first, or give it to single routes: get(path, handler, middleware).",
             )
         for factory in middleware:
-            _check_middleware(factory)
+            check_middleware(factory)
         self._middleware += middleware
 
     def handle(self, method: str, path: str, handler: Handler, *middleware: Middleware) -> None:
@@ -83,7 +77,7 @@ class Router:
                 context={"method": method, "path": path},
                 help_text=f"Write {method.upper()!r}, or use get(), post() and the like.",
             )
-        _check_handler(handler, method, path)
+        check_handler(handler, method, path)
         path = _normalize_path(path)
         wrapped = _wrap(handler, (*self._middleware, *middleware))
         if path.endswith("/*"):
@@ -135,6 +129,37 @@ class Router:
             for method, handler in list(methods.items()):
                 self._add_catchall(method, _join(prefix, path), _wrap(handler, self._middleware))
 
+    def assets(
+        self,
+        path: str,
+        directory: str | Path,
+        *middleware: Middleware,
+        collection: str | None = None,
+        cache_control: str = "public, max-age=31536000, immutable",
+    ) -> StaticAssets:
+        """Serve the files of a directory below a path, for GET and HEAD.
+
+        Args:
+            path: `"/static"` serves `directory/js/app.js` as `/static/js/app.<hash>.js`.
+            directory: read once, now.
+            middleware: for these routes, as in `handle`.
+            collection: the name for `asset()`; without one, the first segment of the path, or `"static"`.
+            cache_control: sent with the files; their names change with their content.
+
+        Returns:
+            The handler. `StaticAssets` itself has one more setting, for what is kept in memory.
+
+        Raises:
+            StarioError: the directory is missing or unreadable, or the routes exist.
+        """
+        path = path.removesuffix("/*")  # which is no part of the prefix, and easily written
+        if collection is None:
+            collection = path.strip("/").split("/")[0] or "static"
+        static = StaticAssets(directory, collection, cache_control)
+        self.get(f"{path}/*", static, *middleware)
+        self.head(f"{path}/*", static, *middleware)
+        return static
+
     def match(self, method: str, path: str) -> tuple[Handler, str]:
         """Find what answers a request. There is always something: refusals are handlers, too.
 
@@ -184,42 +209,6 @@ class Router:
         self._catchall = sorted(entries, key=lambda entry: len(entry[0]), reverse=True)
 
 
-async def not_found(_c: Context, w: Writer) -> None:
-    """404: no route for the path."""
-    w.text("Not Found", 404)
-
-
-class MethodNotAllowed:
-    """405: the path is served, but not for the method.
-
-    Attributes:
-        allow: the methods it is served for, in the order of their registration.
-    """
-
-    __slots__ = ("allow",)
-
-    def __init__(self, allow: str) -> None:
-        self.allow: str = allow
-
-    async def __call__(self, _c: Context, w: Writer) -> None:
-        """Answer with the methods there are (RFC 9110 section 15.5.6)."""
-        w.headers.set("allow", self.allow)
-        w.text("Method Not Allowed", 405)
-
-
-async def drop_trailing_slash(c: Context, w: Writer) -> None:
-    """Redirect to the same path without slashes at its end.
-
-    GET and HEAD get the cacheable 301; others get 308, which keeps method and body (RFC 9110 section 15.4.9).
-    Slashes in front become one, as `//name` would lead to another host, and so would a raw backslash: the
-    path is escaped again.
-    """
-    location = quote("/" + c.req.path.strip("/"), safe=PATH_SAFE)
-    if c.req.query_bytes:
-        location += "?" + quote(c.req.query_bytes, safe=QUERY_SAFE)
-    w.redirect(location, 301 if c.req.method in ("GET", "HEAD") else 308)
-
-
 def _choose(methods: dict[str, Handler], method: str) -> Handler:
     try:
         return methods[method]
@@ -250,7 +239,7 @@ def _join(prefix: str, path: str) -> str:
 
 def _wrap(handler: Handler, middleware: tuple[Middleware, ...]) -> Handler:
     for factory in reversed(middleware):
-        _check_middleware(factory)
+        check_middleware(factory)
         handler = factory(handler)
         if not callable(handler):
             raise StarioError(
@@ -259,57 +248,6 @@ def _wrap(handler: Handler, middleware: tuple[Middleware, ...]) -> Handler:
                 help_text="A middleware takes a handler and returns one. Is its `return` missing?",
             )
     return handler
-
-
-def _check_middleware(factory: object) -> None:
-    if not callable(factory) or inspect.iscoroutinefunction(factory):
-        raise StarioError(
-            "Middleware is not a plain function",
-            context={"middleware": factory},
-            help_text="It is called once, at registration, with a handler, and returns the one to use.",
-            example=(
-                "def timed(handler):\n"
-                "    async def inner(c, w):\n"
-                '        with c.step("timed"):\n'
-                "            await handler(c, w)\n"
-                "    return inner"
-            ),
-        )
-
-
-def _check_handler(handler: object, method: str, path: str) -> None:
-    """Refuse what cannot be awaited: at the start, not at the first request."""
-    if inspect.isclass(handler):
-        help_text = "It is a class. Pass an instance that has `async def __call__(self, c, w)`."
-    elif not callable(handler):
-        help_text = "It is not callable. The arguments are (path, handler, *middleware)."
-    elif _is_plain_function(handler):
-        help_text = "Write `async def`. (A function that only returns an awaitable: wrap it in a lambda.)"
-    else:
-        return
-    raise StarioError(
-        "Handler is not an async function",
-        context={"method": method, "path": path, "handler": handler},
-        help_text=help_text,
-        example="async def hello(c, w):\n    w.text('hello')",
-    )
-
-
-def _is_plain_function(handler: Callable[..., object]) -> bool:
-    """Known to be the mistake. A lambda, a built-in or a compiled function may well return an awaitable."""
-    call = handler
-    if inspect.iscoroutinefunction(call):
-        return False
-    if isinstance(call, functools.partial):  # one of a partial is flat
-        call = call.func
-    call = inspect.unwrap(call)
-    if not isinstance(call, FunctionType | MethodType):
-        call = type(call).__call__
-    return (
-        isinstance(call, FunctionType | MethodType)
-        and not inspect.iscoroutinefunction(call)
-        and call.__name__ != "<lambda>"
-    )
 
 
 def _already_registered(method: str, path: str, context: dict[str, object]) -> StarioError:

@@ -142,6 +142,7 @@ async def test_a_block_is_cancelled_and_the_code_after_it_runs(
         assert it.peer.sent.endswith(b"bye")
 
 
+@pytest.mark.upstream_bug(43)
 @pytest.mark.spec("AL-01")
 async def test_a_block_that_is_done_ends_by_itself(autojump_clock: MockClock) -> None:
     async with Handler() as it:
@@ -160,6 +161,7 @@ async def test_a_block_lets_exceptions_through(autojump_clock: MockClock) -> Non
                 raise LookupError
 
 
+@pytest.mark.upstream_bug(42)
 @pytest.mark.spec("AL-01")
 async def test_bug_42_an_outer_cancel_passes_through_a_block(autojump_clock: MockClock) -> None:
     async with Handler() as it:
@@ -173,6 +175,7 @@ async def test_bug_42_an_outer_cancel_passes_through_a_block(autojump_clock: Moc
         assert not after
 
 
+@pytest.mark.upstream_bug(42)
 @pytest.mark.spec("AL-01")
 async def test_bug_42_a_timeout_around_a_block_passes_through(autojump_clock: MockClock) -> None:
     async with Handler() as it:
@@ -182,6 +185,7 @@ async def test_bug_42_a_timeout_around_a_block_passes_through(autojump_clock: Mo
         assert it.now == 3
 
 
+@pytest.mark.upstream_bug(42)
 @pytest.mark.spec("AL-01")
 async def test_bug_42_a_timeout_in_a_block_is_the_blocks_own(autojump_clock: MockClock) -> None:
     async with Handler() as it:
@@ -231,6 +235,7 @@ async def test_an_error_beside_the_cancel_of_the_block_passes_through(autojump_c
         assert source.closed == 1
 
 
+@pytest.mark.upstream_bug(44)
 @pytest.mark.spec("AL-05")
 @either_ending
 async def test_bug_44_a_block_that_is_entered_too_late_ends_at_once(
@@ -261,6 +266,7 @@ async def test_a_loop_gives_the_items_and_ends_with_the_source(make: SourceType,
     assert source.closed == 1
 
 
+@pytest.mark.upstream_bug(41)
 @pytest.mark.spec("AL-02", "SD-08")
 @any_source
 @either_ending
@@ -279,6 +285,7 @@ async def test_a_loop_that_waits_ends_at_once_and_the_code_after_it_runs(
         assert it.peer.sent
 
 
+@pytest.mark.upstream_bug(41)
 @pytest.mark.spec("AL-02")
 @any_source
 @either_ending
@@ -498,6 +505,7 @@ async def test_a_block_with_a_source_interrupts_the_body(
         assert (it.rounds, it.now, source.closed) == ([0], 1.5, 1)
 
 
+@pytest.mark.upstream_bug(43)
 async def test_bug_43_blocks_can_be_nested_and_follow_each_other(autojump_clock: MockClock) -> None:
     source = WithAclose()
     async with Handler() as it, trio.open_nursery() as nursery:
@@ -534,6 +542,7 @@ async def test_a_loop_without_a_source_ends_between_rounds(
         await trio.sleep(1)
 
 
+@pytest.mark.upstream_bug(44)
 @pytest.mark.spec("AL-03")
 async def test_bug_44_a_body_without_a_wait_ends_too_and_lets_others_run(autojump_clock: MockClock) -> None:
     async with Handler() as it, trio.open_nursery() as nursery:
@@ -548,6 +557,7 @@ async def test_bug_44_a_body_without_a_wait_ends_too_and_lets_others_run(autojum
         assert it.now == 0
 
 
+@pytest.mark.upstream_bug(42)
 @pytest.mark.spec("AL-01", "AL-03")
 async def test_bug_42_a_timeout_around_a_loop_passes_through(autojump_clock: MockClock) -> None:
     async with Handler() as it:
