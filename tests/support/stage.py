@@ -9,20 +9,20 @@ import trio
 
 from stario_trio import NoopTracer, Stario
 from stario_trio.server.config import Config, Limits
-from stario_trio.server.date import Date
 from stario_trio.server.phases import Phase
-from stario_trio.server.worker import Worker, run_worker
+from stario_trio.testing import MemoryServer
 from tests.support.answers import answers
-from tests.support.memory import Client, MemoryListener
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from stario_trio import Handler, Span
     from stario_trio.server.report import Abandoned
+    from stario_trio.server.worker import Worker
+    from stario_trio.testing.memory import MemoryStream as Client
 
 
-class Stage:
+class Stage(MemoryServer):
     """One worker that serves an app in memory.
 
     `trace` holds lines such as `2.500 DRAINING`: what happened, at which virtual second since the start. `ends`
@@ -31,28 +31,17 @@ class Stage:
 
     def __init__(self, nursery: trio.Nursery, tracer: Callable[[str], Span] | None = None, **settings: Any) -> None:
         limits = Limits(**settings.pop("limits", {}))
-        self.config = Config(limits=limits, **settings)
-        self.app = Stario(tracer or NoopTracer())
-        self.listener = MemoryListener()
+        super().__init__(Stario(tracer or NoopTracer()), Config(limits=limits, **settings))
         self.trace: list[str] = []
-        self.troubles: list[str] = []
         self.ends: dict[str, str] = {}
         self.nursery = nursery
         self.outer = trio.CancelScope()
         self.start = trio.current_time()
-        self.worker = Worker(
-            0,
-            [self.listener],
-            self.app.handle_request,
-            self.config,
-            Date(),
-            observer=self,
-        )
 
     async def run(self) -> None:
         """Run the worker in a scope that a test may cancel from outside, without its clients."""
         with self.outer:
-            await run_worker(self.worker)
+            await super().run()
 
     @property
     def now(self) -> float:
@@ -71,15 +60,6 @@ class Stage:
 
     def abandoned(self, handler: Abandoned) -> None:
         self.log(f"abandoned {handler.route}")
-
-    def trouble(self, words: str) -> None:
-        self.troubles.append(words)
-
-    def connect(self, first: bytes = b"", *, window: float = float("inf")) -> Client:
-        client = self.listener.connect(window=window)
-        if first:
-            client.send(first)
-        return client
 
     def get(self, path: str = "/", *, window: float = float("inf")) -> Client:
         """Connect and send one request."""
