@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from stario_trio.exceptions import ClientDisconnected, HttpException, StarioError
 from stario_trio.http.app import Server, Stario
+from stario_trio.http.compression import CompressionConfig
 from stario_trio.http.request import Request
 from stario_trio.http.router import Router
+from stario_trio.http.staticassets import StaticAssets, asset
 from stario_trio.http.types import Context, ErrorHandler, Handler, Middleware
 from stario_trio.http.writer import Writer
 from stario_trio.relay import Relay
@@ -18,9 +20,11 @@ from stario_trio.telemetry import Event, JsonTracer, Link, NoopTracer, Span, Tra
 if TYPE_CHECKING:
     from stario_trio.server.asyncio_facade import to_asyncio
     from stario_trio.telemetry import RichTracer
+    from stario_trio.testing import ResponseRecorder, TestRequest
 
 __all__ = [
     "ClientDisconnected",
+    "CompressionConfig",
     "Context",
     "ErrorHandler",
     "Event",
@@ -33,14 +37,18 @@ __all__ = [
     "NoopTracer",
     "Relay",
     "Request",
+    "ResponseRecorder",
     "RichTracer",
     "Router",
     "Server",
     "Span",
     "Stario",
     "StarioError",
+    "StaticAssets",
+    "TestRequest",
     "Tracer",
     "Writer",
+    "asset",
     "to_asyncio",
 ]
 
@@ -52,6 +60,10 @@ def __getattr__(name: str) -> Any:
         from stario_trio.telemetry import RichTracer
 
         return RichTracer
+    if name in ("ResponseRecorder", "TestRequest"):  # and what serves needs no tests
+        from stario_trio import testing
+
+        return getattr(testing, name)
     if name == "to_asyncio":  # and a Trio program need not import asyncio
         from stario_trio.server.asyncio_facade import to_asyncio
 

@@ -76,7 +76,7 @@ class Relay(Generic[T]):
         hubs = self._table.hubs
         if not hubs:
             return
-        patterns = self._matching_patterns(subject)
+        patterns = _matching_patterns(subject)
         message = (subject, data)
         here = _current_run()
         for hub in hubs:
@@ -92,19 +92,6 @@ class Relay(Generic[T]):
         run that first iterates or enters it, and receives from then on.
         """
         return Subscription(self._table, pattern)
-
-    @staticmethod
-    def _matching_patterns(subject: str) -> tuple[str, ...]:
-        """The patterns that match a subject: itself, then prefixes from the longest, then `*`; none twice."""
-        patterns = [subject]
-        dot = subject.rfind(".")
-        while dot >= 0:
-            patterns.append(subject[: dot + 1] + "*")
-            dot = subject.rfind(".", 0, dot)
-        patterns.append("*")
-        if subject.endswith("*"):  # the subject may be one of these patterns itself
-            return tuple(dict.fromkeys(patterns))
-        return tuple(patterns)
 
     @property
     def _subs(self) -> dict[str, int]:
@@ -371,6 +358,19 @@ class _Table(Generic[T]):
     def forget(self, hub: _Hub[T]) -> None:
         with self.lock:
             self.hubs = tuple(other for other in self.hubs if other is not hub)
+
+
+def _matching_patterns(subject: str) -> tuple[str, ...]:
+    """The patterns that match a subject: itself, then prefixes from the longest, then `*`; none twice."""
+    patterns = [subject]
+    dot = subject.rfind(".")
+    while dot >= 0:
+        patterns.append(subject[: dot + 1] + "*")
+        dot = subject.rfind(".", 0, dot)
+    patterns.append("*")
+    if subject.endswith("*"):  # the subject may be one of these patterns itself
+        return tuple(dict.fromkeys(patterns))
+    return tuple(patterns)
 
 
 def _current_run() -> TrioToken | None:

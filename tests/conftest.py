@@ -1,5 +1,6 @@
-"""For all tests: `pytest --spec SD-07` runs the tests that prove one clause of docs/reference/lifecycle.md, and no test
-reads a plain head otherwise than h11 would.
+"""For all tests: `pytest --spec SD-07` runs the tests that prove one clause of docs/reference/lifecycle.md, `pytest
+--bug 23` those that show one defect of docs/reference/parity.md to be absent, and no test reads a plain head otherwise
+than h11 would.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ if TYPE_CHECKING:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--spec", metavar="CLAUSE", help="run only the tests that are marked with this clause")
+    parser.addoption("--bug", metavar="NUMBER", type=int, help="run only the tests that are marked with this defect")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    clause = config.getoption("--spec")
-    if clause is None:
-        return
-    chosen = [item for item in items if any(clause in marker.args for marker in item.iter_markers("spec"))]
-    config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
-    items[:] = chosen
+    for option, name in (("--spec", "spec"), ("--bug", "upstream_bug")):
+        asked = config.getoption(option)
+        if asked is None:
+            continue
+        chosen = [item for item in items if any(asked in marker.args for marker in item.iter_markers(name))]
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+        items[:] = chosen
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 import shutil
 import signal
@@ -111,6 +113,42 @@ async def test_hello() -> None:
             process.send_signal(signal.SIGINT)
             rest = [element async for element in arriving]
             assert all("clock" in element for element in rest)
+
+
+async def test_coffee() -> None:
+    async with (
+        running("coffee.py", "--port", "0") as (process, url),
+        httpx2.AsyncClient(base_url=url) as client,
+    ):
+        page = await client.get("/")
+        assert page.text.startswith("<!doctype html>")
+        assert "{'headers':{'X-From':'the form'}}" in html.unescape(page.text)
+
+        order = {"name": "Ada & Bo", "cups": "2", "milk": True}
+        changed = await client.get("/summary", params={"datastar": json.dumps(order)})
+        assert 'data: elements <p id="summary">Ada &amp; Bo gets 2 coffee with milk.</p>' in changed.text.splitlines()
+        placed = await client.post("/order", json=order)
+        assert [line for line in placed.text.splitlines() if line.startswith("data: ")] == [
+            'data: signals {"name":"","cups":1,"milk":false}',
+            'data: elements <p id="summary">Thank you, Ada &amp; Bo!</p>',
+        ]
+        refused = await client.post("/order", json={"cups": 2})
+        assert (refused.status_code, refused.text) == (400, "Invalid signals: missing name")
+        process.send_signal(signal.SIGINT)
+
+
+async def test_static_files() -> None:
+    async with (
+        running("static_files.py", "--port", "0") as (process, url),
+        httpx2.AsyncClient(base_url=url) as client,
+    ):
+        page = await client.get("/")
+        [href] = re.findall(r'href="(/static/style\.[0-9a-f]{16}\.css)"', page.text)
+        style = await client.get(href)
+        assert style.content == (EXAMPLES / "static/style.css").read_bytes()
+        assert "immutable" in style.headers["cache-control"]
+        assert (await client.get(href, headers={"if-none-match": style.headers["etag"]})).status_code == 304
+        process.send_signal(signal.SIGINT)
 
 
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="the program redis-server is not installed")

@@ -55,6 +55,7 @@ def test_a_status_that_a_client_follows_redirects(status: int) -> None:
     assert response.headers["location"] == "/login"
 
 
+@pytest.mark.upstream_bug(1)
 @pytest.mark.parametrize("detail", ["", "/x"])
 def test_bug_1_304_has_no_location_and_no_body(detail: str) -> None:
     response = answer(HttpException(304, detail))
@@ -62,6 +63,7 @@ def test_bug_1_304_has_no_location_and_no_body(detail: str) -> None:
     assert set(response.headers) == {"date"}
 
 
+@pytest.mark.upstream_bug(1)
 @pytest.mark.parametrize("status", [300, 305, 306])
 def test_bug_1_a_status_that_nobody_follows_does_not_redirect(status: int) -> None:
     response = answer(HttpException(status, "choose"))
@@ -83,6 +85,7 @@ def test_a_status_that_does_not_exist_is_refused_before_anything_is_sent(status:
     assert not peer.sent
 
 
+@pytest.mark.upstream_bug(22)
 def test_a_peer_that_left_is_no_answer() -> None:
     assert not issubclass(ClientDisconnected, HttpException)
     assert str(ClientDisconnected("gone")) == "gone"

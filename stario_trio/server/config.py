@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Final
 
 from stario_trio.exceptions import StarioError
+from stario_trio.http.request import DEFAULT_BODY_TIMEOUT, DEFAULT_MAX_BODY_SIZE
 
 __all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "Config", "Limits"]
 
@@ -68,13 +69,13 @@ class Limits:
     """Field lines of one request; more is 431. 100 as in Apache and Go's usual proxies."""
     target_bytes: int = 8 * 1024
     """Bytes of the request target; more is 414 (RFC 9110 section 4.1 asks for 8,000 at least)."""
-    body_bytes: float = 10 * 1024 * 1024
+    body_bytes: float = DEFAULT_MAX_BODY_SIZE
     """Bytes of a request body; more is 413, also when only declared. `math.inf` means no limit."""
     header_timeout: float = 10.0
     """Seconds from the first byte of a request to the end of its head; later is 408."""
     keep_alive: float = 5.0
     """Seconds a connection may wait without a byte, before its first request and between requests."""
-    body_timeout: float = 30.0
+    body_timeout: float = DEFAULT_BODY_TIMEOUT
     """Seconds between two pieces of a request body; later is 408."""
     write_timeout: float = 30.0
     """Seconds in which a peer must take at least one byte of what waits for it; later it is closed."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from stario_trio.http.request import HIGH_WATER_MARK
 from stario_trio.server.exchange import Exchange, refusal
 from stario_trio.server.lifecycle import BrokenScopesError
 from stario_trio.server.linger import linger
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "State"]
 
-# One read. 64 KiB is what the kernel has at most ready on loopback, and h11's own limit for a head.
-_READ_BYTES: Final = 64 * 1024
 # Requests answered from one read before others get their turn: at 16 a lone client waits 0.4 ms beside one that
 # pipelines without end, instead of 24 ms.
 _BURST: Final = 16
@@ -173,7 +172,7 @@ class Connection:
     def receive_into(self, reader: RequestReader) -> None:
         """Give the reader what has arrived, or the end. A reset is an end: the peer will send no more."""
         try:
-            data = self.transport.recv(_READ_BYTES)
+            data = self.transport.recv(HIGH_WATER_MARK)
         except BlockingIOError:
             return
         except OSError:

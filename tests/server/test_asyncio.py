@@ -19,7 +19,7 @@ from stario_trio import Context, NoopTracer, Server, Span, Stario, StarioError, 
 from stario_trio.server import asyncio_facade
 from stario_trio.server.phases import Phase
 from stario_trio.server.worker import Worker
-from tests.support.recorder import Recorder
+from stario_trio.testing import RecordingTracer as Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine

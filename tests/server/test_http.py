@@ -175,6 +175,7 @@ async def test_http_1_0_keeps_alive_when_asked_and_says_so() -> None:
         assert await client.ended()
 
 
+@pytest.mark.upstream_bug(24)
 async def test_http_1_0_gets_no_chunks() -> None:
     """BUG 24 of upstream."""
     async with live(*ROUTES) as server, peer(server) as client:
@@ -186,6 +187,7 @@ async def test_http_1_0_gets_no_chunks() -> None:
 # Framing
 
 
+@pytest.mark.upstream_bug(14)
 async def test_head_tells_the_size_and_sends_no_body() -> None:
     """BUG 14 of upstream."""
     async with live(*ROUTES) as server, peer(server) as client:
@@ -196,6 +198,7 @@ async def test_head_tells_the_size_and_sends_no_body() -> None:
         assert (await client.ask("/")).body == b"hello"  # so no stray byte was sent
 
 
+@pytest.mark.upstream_bug(14)
 @pytest.mark.parametrize("status", [204, 304])
 async def test_204_and_304_have_no_body(status: int) -> None:
     """BUG 14 of upstream."""
@@ -236,6 +239,7 @@ async def test_every_answer_has_one_date() -> None:
 # Expect: 100-continue (RFC 9110 section 10.1.1; BUG 25 of upstream)
 
 
+@pytest.mark.upstream_bug(25)
 async def test_continue_is_sent_when_a_handler_reads() -> None:
     async with live(*ROUTES) as server, peer(server) as client:
         await client.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
@@ -246,6 +250,7 @@ async def test_continue_is_sent_when_a_handler_reads() -> None:
         assert (await client.ask("/")).body == b"hello"
 
 
+@pytest.mark.upstream_bug(25)
 async def test_a_handler_that_does_not_read_answers_without_it() -> None:
     async with live(*ROUTES) as server, peer(server) as client:
         await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
@@ -320,6 +325,7 @@ async def test_bad_chunks_are_400() -> None:
         assert await client.ended()
 
 
+@pytest.mark.upstream_bug(26)
 async def test_garbage_behind_a_request_waits_for_its_turn() -> None:
     """BUG 26 of upstream: the 400 was written into the middle of the response before it."""
     go_on = trio.Event()
@@ -349,6 +355,7 @@ async def test_an_upgrade_is_ignored() -> None:
 # Bodies nobody reads
 
 
+@pytest.mark.upstream_bug(27)
 async def test_a_small_body_nobody_reads_is_skipped() -> None:
     async with live(*ROUTES) as server, peer(server) as client:
         await client.send(post("/", b"x" * 1000) + request("/where"))
@@ -356,6 +363,7 @@ async def test_a_small_body_nobody_reads_is_skipped() -> None:
         assert (await client.answer()).body.startswith(b"GET /where")
 
 
+@pytest.mark.upstream_bug(27)
 async def test_a_large_body_nobody_reads_never_blocks_the_connection() -> None:
     """BUG 27 of upstream: the connection was never read again, and never seen as closed."""
     async with live(*ROUTES) as server, peer(server) as client, trio.open_nursery() as nursery:
@@ -457,6 +465,7 @@ async def test_a_client_that_leaves_in_the_middle_harms_nobody(sent: bytes, how:
             assert (await client.ask("/")).body == b"hello"
 
 
+@pytest.mark.upstream_bug(22)
 async def test_a_body_that_ends_too_early_is_told_to_the_handler() -> None:
     """BUG 22 of upstream: it was a 413."""
     raised: list[BaseException] = []
@@ -479,6 +488,7 @@ async def test_a_body_that_ends_too_early_is_told_to_the_handler() -> None:
     assert len(raised) == 1
 
 
+@pytest.mark.upstream_bug(28)
 @pytest.mark.spec("AL-01")
 @pytest.mark.parametrize("how", ["close", "reset", "finish"])
 @pytest.mark.parametrize("behind", [b"", request("/pipelined")], ids=["alone", "behind pipelined bytes"])
@@ -618,6 +628,7 @@ async def endless(w: Writer) -> None:
         w.write(bytes(100))
 
 
+@pytest.mark.upstream_bug(28)
 async def test_a_peer_that_never_reads_costs_bounded_memory(autojump_clock: object) -> None:
     most = 0
 
@@ -634,6 +645,7 @@ async def test_a_peer_that_never_reads_costs_bounded_memory(autojump_clock: obje
     assert 1000 <= most <= 1000 + 2 * 107
 
 
+@pytest.mark.upstream_bug(28)
 async def test_writing_without_waiting_raises_at_max_unsent(autojump_clock: object) -> None:
     raised: list[StarioError] = []
     written = 0
@@ -660,6 +672,7 @@ async def test_writing_without_waiting_raises_at_max_unsent(autojump_clock: obje
 # Time
 
 
+@pytest.mark.upstream_bug(23)
 @pytest.mark.parametrize("first", [b"", request("/")], ids=["first request", "second request"])
 async def test_a_head_that_takes_too_long_is_408(first: bytes, autojump_clock: object) -> None:
     """BUG 23 of upstream: after one byte there was no limit at all."""
@@ -675,6 +688,7 @@ async def test_a_head_that_takes_too_long_is_408(first: bytes, autojump_clock: o
         other.leave()
 
 
+@pytest.mark.upstream_bug(23)
 async def test_a_head_that_trickles_is_408_too(autojump_clock: object) -> None:
     async with stage(("/", hello)) as it:
         client = it.connect()

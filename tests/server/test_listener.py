@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from stario_trio.server.listener import accept_loop, accept_now
-from tests.support.memory import MemoryListener
+from stario_trio.testing.listener import MemoryListener
 
 if TYPE_CHECKING:
     from stario_trio.server.transport import Transport

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from stario_trio import Limits, StarioError
 from stario_trio.server.outbox import Outbox
 from stario_trio.server.transport import SocketTransport
-from tests.support.memory import Client
+from stario_trio.testing.memory import MemoryStream as Client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable

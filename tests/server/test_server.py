@@ -15,8 +15,8 @@ import trio
 from stario_trio import NoopTracer, Server, Span, Stario, StarioError
 from stario_trio.server.date import Date
 from stario_trio.server.phases import Phase
+from stario_trio.testing import RecordingTracer as Recorder
 from tests.support.live import PATIENCE, app_of, live, peer
-from tests.support.recorder import Recorder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,6 +83,7 @@ async def test_nothing_is_accepted_before_every_address_is_bound(monkeypatch: py
     assert accepted == []
 
 
+@pytest.mark.upstream_bug(11)
 @needs_proc
 @pytest.mark.spec("ST-02")
 @pytest.mark.parametrize(
@@ -153,6 +154,7 @@ async def test_a_stop_while_starting(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tracer.named("server.startup").ok
 
 
+@pytest.mark.upstream_bug(12)
 @pytest.mark.spec("ST-03")
 async def test_a_slow_start_is_waited_for(autojump_clock: object, monkeypatch: pytest.MonkeyPatch) -> None:
     async def slow(*args: Any, **more: Any) -> Any:
@@ -316,6 +318,7 @@ async def test_stop_now_leaves_out_the_grace() -> None:
     assert server.report.urgent
 
 
+@pytest.mark.upstream_bug(13)
 @pytest.mark.spec("SD-17")
 @pytest.mark.parametrize("kind", ["with", "for", "plain", "reading", "idle"])
 async def test_an_outer_cancel_releases_everything(kind: str) -> None:
@@ -369,6 +372,7 @@ async def test_an_outer_cancel_releases_everything(kind: str) -> None:
         socket.create_connection(server.addresses[0])  # type: ignore[arg-type]
 
 
+@pytest.mark.upstream_bug(15)
 @pytest.mark.spec("SD-20")
 async def test_the_release_is_complete_when_run_returns(tmp_path: Path) -> None:
     path = str(tmp_path / "server.sock")
@@ -382,6 +386,7 @@ async def test_the_release_is_complete_when_run_returns(tmp_path: Path) -> None:
     assert handlers() == before
 
 
+@pytest.mark.upstream_bug(10)
 @pytest.mark.spec("SD-20")
 def test_off_the_main_thread_everything_works_but_signals() -> None:
     before = handlers()

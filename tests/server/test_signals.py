@@ -207,6 +207,7 @@ async def test_somebody_elses_newer_handler_stays(handlers: list[int]) -> None:
     assert signal.getsignal(signal.SIGINT) is newer
 
 
+@pytest.mark.upstream_bug(15)
 @pytest.mark.spec("SD-20")
 async def test_the_handlers_are_back_after_an_exception(handlers: list[int]) -> None:
     before = current()
@@ -236,6 +237,7 @@ async def test_a_handler_python_does_not_know_becomes_the_default(
     assert real(signal.SIGTERM) == signal.SIG_DFL
 
 
+@pytest.mark.upstream_bug(10)
 @pytest.mark.spec("SD-20")
 async def test_off_the_main_thread_nothing_is_installed() -> None:
     before = current()
@@ -254,6 +256,7 @@ async def test_off_the_main_thread_nothing_is_installed() -> None:
     assert threading.current_thread() is threading.main_thread()
 
 
+@pytest.mark.upstream_bug(15)
 @pytest.mark.spec("SD-16")
 def test_a_signal_after_the_end_of_the_run_is_harmless(handlers: list[int]) -> None:
     """The run may end between the arrival of a signal and its handler."""

@@ -316,6 +316,7 @@ async def test_a_stale_socket_file_is_replaced(path: str) -> None:
     assert not os.path.lexists(path)
 
 
+@pytest.mark.upstream_bug(19)
 @pytest.mark.spec("SK-04")
 @pytest.mark.parametrize("what", ["file", "directory", "link to nothing", "link to a stale socket"])
 async def test_what_is_no_socket_is_refused_and_untouched(path: str, what: str) -> None:
@@ -341,6 +342,7 @@ async def test_what_is_no_socket_is_refused_and_untouched(path: str, what: str) 
             assert file.read() == "precious"
 
 
+@pytest.mark.upstream_bug(19)
 @pytest.mark.spec("SK-04")
 async def test_a_socket_somebody_accepts_on_is_refused_and_goes_on(path: str) -> None:
     async with live(("/", hello), unix_socket=path) as server:
@@ -420,6 +422,7 @@ async def test_the_file_is_gone_after_a_failing_start(path: str, failing: str, m
     assert not os.path.lexists(path)
 
 
+@pytest.mark.upstream_bug(19)
 @pytest.mark.spec("SK-05")
 async def test_another_servers_file_is_not_removed(path: str) -> None:
     async with live(("/", hello), unix_socket=path):
@@ -474,6 +477,7 @@ async def test_a_platform_without_unix_sockets(path: str, monkeypatch: pytest.Mo
         await bind(Config(unix_socket=path))
 
 
+@pytest.mark.upstream_bug(20)
 async def test_backlog_counts_for_unix_sockets(path: str) -> None:
     (listener,) = await bind(Config(unix_socket=path, backlog=1))
     clients: list[socket.socket] = []

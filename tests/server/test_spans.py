@@ -12,8 +12,8 @@ from stario_trio.server.config import Config
 from stario_trio.server.report import Report
 from stario_trio.server.spans import ServerSpans
 from stario_trio.server.supervisor import Supervisor
+from stario_trio.testing import RecordingTracer as Recorder
 from tests.support.live import PATIENCE, app_of, peer
-from tests.support.recorder import Recorder
 
 if TYPE_CHECKING:
     from stario_trio import Context, Span, Writer

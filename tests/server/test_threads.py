@@ -26,6 +26,7 @@ from stario_trio.server.sockets import SocketListener, UnixFile
 from stario_trio.server.threads import FromThread, TrioThread, WorkerThread
 from stario_trio.server.worker import Worker
 from stario_trio.telemetry.failures import unfold
+from stario_trio.testing import RecordingTracer as Recorder
 from tests.support.crew import (
     NAMES,
     WORKERS,
@@ -41,7 +42,6 @@ from tests.support.crew import (
 )
 from tests.support.crew import threads as worker_threads
 from tests.support.live import PATIENCE, app_of, live, peer
-from tests.support.recorder import Recorder
 from tests.support.stage import request
 
 if TYPE_CHECKING:
@@ -223,6 +223,7 @@ async def test_nobody_accepts_before_all_have_bound(monkeypatch: pytest.MonkeyPa
     assert log.lines[:5] == ["bound", f"port {port}", "bound", "bound", "accept"]
 
 
+@pytest.mark.upstream_bug(12)
 @pytest.mark.spec("ST-03")
 async def test_a_worker_that_needs_3_s_to_bind(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
     lookups = 0
@@ -338,6 +339,7 @@ async def test_connections_are_spread() -> None:
         assert sorted(set(names)) == NAMES
 
 
+@pytest.mark.upstream_bug(18)
 @pytest.mark.spec("SK-03", "SK-05")
 async def test_one_unix_socket_is_made_once_and_removed_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = str(tmp_path / "server.sock")
@@ -442,6 +444,7 @@ def find_no_permission(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[
     return PermissionError
 
 
+@pytest.mark.upstream_bug(11)
 @needs_proc
 @pytest.mark.spec("ST-02")
 @pytest.mark.parametrize(
@@ -885,6 +888,7 @@ async def test_all_threads_are_left_behind(
     refused(server, tmp_path)
 
 
+@pytest.mark.upstream_bug(17)
 @pytest.mark.spec("SD-14")
 async def test_a_thread_with_an_abandoned_handler_is_left_behind(stubborn: Stubborn, clock: MockClock) -> None:
     log = Log()
@@ -1021,6 +1025,7 @@ async def test_haste_reaches_every_worker() -> None:
     assert [books.force_closed for books in server.report.workers] == [1] * WORKERS
 
 
+@pytest.mark.upstream_bug(13)
 @needs_proc
 @on_both
 @pytest.mark.spec("SD-17", "SD-20")

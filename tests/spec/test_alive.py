@@ -53,6 +53,7 @@ async def test_the_block_is_cancelled_and_the_code_after_it_runs(cause: str) -> 
     assert after == [(2.0, cause == "peer", cause == "drain")]
 
 
+@pytest.mark.upstream_bug(42)
 @pytest.mark.spec("AL-01")
 async def test_the_block_swallows_only_its_own_cancellation() -> None:
     seen: list[str] = []
@@ -104,6 +105,7 @@ async def test_the_block_swallows_only_its_own_cancellation() -> None:
     assert seen == ["inner 1.0", "outer 2.0", "sibling 3.0", "error 4.0"]
 
 
+@pytest.mark.upstream_bug(41)
 @pytest.mark.spec("AL-02")
 async def test_a_running_body_finishes_its_round() -> None:
     rounds: list[str] = []
@@ -187,6 +189,7 @@ async def test_without_a_source_the_loop_ends_between_rounds() -> None:
     assert rounds == [0.0, 1.0, 2.0, 3.0]
 
 
+@pytest.mark.upstream_bug(28)
 @pytest.mark.spec("AL-04")
 async def test_a_slow_reader_slows_its_own_handler_and_costs_bounded_memory() -> None:
     rounds: list[float] = []

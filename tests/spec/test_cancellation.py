@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stario_trio import Context, Writer
-    from tests.support.memory import Client
+    from stario_trio.testing.memory import MemoryStream as Client
 
 relay: Relay[int] = Relay()
 

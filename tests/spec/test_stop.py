@@ -90,6 +90,7 @@ async def test_handlers_are_told_only_after_the_listener_is_closed() -> None:
     assert seen == [(True, True)]
 
 
+@pytest.mark.upstream_bug(16)
 @pytest.mark.spec("SD-04")
 async def test_idle_connections_close_at_once_without_a_response() -> None:
     async with stage(("/", hello), graceful_timeout=math.inf) as s:
@@ -332,6 +333,7 @@ async def test_tasks_the_server_did_not_start_are_never_touched() -> None:
     assert len(rounds) >= 5
 
 
+@pytest.mark.upstream_bug(17)
 @pytest.mark.spec("SD-13", "SD-15")
 @pytest.mark.parametrize("cleanup", [0.5, 4.9])
 async def test_cancelled_handlers_have_time_for_their_cleanup(cleanup: float) -> None:
@@ -342,6 +344,7 @@ async def test_cancelled_handlers_have_time_for_their_cleanup(cleanup: float) ->
     assert s.worker.report.abandoned == []
 
 
+@pytest.mark.upstream_bug(17)
 @pytest.mark.spec("SD-14")
 async def test_a_handler_that_stays_is_reported_with_its_route_and_stack() -> None:
     async with stage(("/stuck", swallows(100)), graceful_timeout=2, cleanup_timeout=5) as s:
