@@ -62,8 +62,12 @@ class Peer(Protocol):
         """Close the connection in the middle of the response, so that the peer can tell."""
         ...
 
-    async def drain(self) -> None:
-        """Wait until the unsent bytes are below the high-water mark. Always a checkpoint."""
+    async def drain(self) -> bool:
+        """Wait until the unsent bytes are below the high-water mark. Always a checkpoint.
+
+        Returns:
+            Whether more can be sent; not once sending has failed for good.
+        """
         ...
 
     def alive(self) -> AliveScope:

@@ -134,9 +134,14 @@ class Writer:
             self.sources = AsyncExitStack()
         self.sources.push_async_callback(close)
 
-    async def drain(self) -> None:
-        """Wait until the peer has taken enough of what was written (`Limits.high_water`). Always a checkpoint."""
-        await self._peer.drain()
+    async def drain(self) -> bool:
+        """Wait until the peer has taken enough of what was written (`Limits.high_water`). Always a checkpoint.
+
+        Returns:
+            Whether it is worth going on: False once nothing more can reach the peer. A peer that will only send no
+            more itself (`disconnected`) may still be reading.
+        """
+        return await self._peer.drain()
 
     # The head
 

@@ -99,10 +99,11 @@ class Exchange:
         """See `Peer.abort`."""
         self._connection.cut()
 
-    async def drain(self) -> None:
+    async def drain(self) -> bool:
         """See `Peer.drain`."""
         connection = self._connection
         await connection.outbox.wait_below(connection.worker.limits.high_water)
+        return not connection.outbox.lost
 
     def alive(self) -> Ring:
         """See `Peer.alive`."""

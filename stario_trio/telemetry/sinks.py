@@ -87,7 +87,7 @@ class DescriptorSink:
         self._keep = S_ISREG(os.fstat(output.fileno()).st_mode)
         self._kept: int | None = None
         self._torn = False
-        self.chunk = FILE_BUF if self._keep else PIPE_BUF
+        self.chunk: int = FILE_BUF if self._keep else PIPE_BUF
 
     def open(self) -> None:
         """See `Sink.open`."""
@@ -130,7 +130,7 @@ class TextSink:
     def __init__(self, output: TextIO) -> None:
         self._output = output
         self._encoding = encoding_of(output)
-        self.chunk = FILE_BUF
+        self.chunk: int = FILE_BUF
 
     def open(self) -> None:
         """See `Sink.open`."""

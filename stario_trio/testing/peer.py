@@ -118,10 +118,11 @@ class RecordingPeer:
         """See `Peer.abort`."""
         self.aborted = True
 
-    async def drain(self) -> None:
+    async def drain(self) -> bool:
         """See `Peer.drain`."""
         await trio.lowlevel.checkpoint()
         await self.room.wait()
+        return not self.disconnect.is_set()
 
     def alive(self) -> PeerScope:
         """See `Peer.alive`."""

@@ -869,9 +869,9 @@ class SlowPeer(FakePeer):
         self.room = trio.Event()
         self.waited_for = trio.Event()
 
-    async def drain(self) -> None:
+    async def drain(self) -> bool:
         self.waited_for.set()
-        await super().drain()
+        return await super().drain()
 
 
 class Held:

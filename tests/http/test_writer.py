@@ -887,7 +887,9 @@ async def test_drain_waits_for_the_peer(autojump_clock: trio.testing.MockClock) 
     assert wait.cancelled_caught
     peer.room.set()
     with trio.fail_after(1), trio.testing.assert_checkpoints():
-        await w.drain()
+        assert await w.drain()
+    peer.leave()
+    assert not await w.drain()
 
 
 # Any sequence of calls

@@ -65,8 +65,8 @@ _CHAIN = "Typed as whatever the recorder is."
 
 VERDICTS: dict[str, Verdict] = {
     # The top
-    "at": LeftOut("Write the attribute: `data-on:click=\"@get('/path')\"`, in htpy or any other HTML."),
-    "data": LeftOut('Write the attribute: `data-signals="..."`. htpy takes `{"data-signals": ...}`.'),
+    "at": LeftOut("Write the action: `data.on(\"click\", \"@get('/path')\")` with datastar-py's `attribute_generator as data`."),
+    "data": LeftOut('`from datastar_py import attribute_generator as data`, [in htpy](../how-to/datastar.md), or write the attribute.'),
     # exceptions
     "exceptions.HttpException.respond": Better(
         "304 has no `location`, and only 301, 302, 303, 307 and 308 redirect.", 1

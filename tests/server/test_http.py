@@ -601,6 +601,33 @@ async def test_a_slow_reader_gets_everything_in_order_and_slows_the_handler() ->
     assert 100_000 < most < 200_000 + 2 * len(block)
 
 
+async def test_drain_tells_when_it_is_not_worth_going_on() -> None:
+    """Not when the peer has closed its half, but when nothing reaches it any more."""
+    ended = trio.Event()
+    told: list[bool] = []
+
+    async def handler(c: Context, w: Writer) -> None:
+        w.write(b"1")
+        async with w.alive():
+            await trio.sleep_forever()
+        told.append(await w.drain())
+        w.write(b"2")
+        entered.set()
+        while await w.drain():
+            w.write(bytes(100_000))
+        ended.set()
+
+    entered = trio.Event()
+    async with live(("/", handler), limits=Limits(high_water=200_000)) as server, peer(server) as client:
+        await client.get("/")
+        await client.stream.send_eof()
+        await entered.wait()
+        assert not ended.is_set()
+        await client.stream.aclose()
+        await ended.wait()
+    assert told == [True]
+
+
 async def test_a_whole_response_of_10_mb_is_exact() -> None:
     body = hashlib.shake_128(b"whole").digest(10_000_000)
 

@@ -206,3 +206,15 @@ async def test_the_answers_are_those_of_nginx(folder: Path, tmp_path_factory: py
                 lines.format(etag=head.fields["etag"], date=head.fields["last-modified"]).split("|") for head in heads
             )
             assert told(await ours.ask(path, *mine)) == told(await ask_nginx(theirs, "/a.txt", *other)), lines
+
+
+async def test_a_peer_that_sends_no_more_gets_the_whole_file(site: Site, folder: Path) -> None:
+    """It has closed only its own half, as `nc -N` does: it still reads."""
+    host, port = site.base.removeprefix("http://").split(":")
+    with trio.fail_after(PATIENCE):
+        async with await trio.open_tcp_stream(host, int(port)) as stream:
+            path = f"/static/{site.assets.url('a.bin')}"
+            await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+            await stream.send_eof()
+            got = b"".join([piece async for piece in stream])
+    assert got.partition(b"\r\n\r\n")[2] == (folder / "a.bin").read_bytes()

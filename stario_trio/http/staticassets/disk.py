@@ -78,7 +78,7 @@ class DiskFile:
     async def send(self, w: Writer, size: int) -> None:
         """Write the `size` bytes it was opened for, as fast as the peer takes them, and end the response.
 
-        Ends when: all are written, or the peer has left (which counts as soon as it sends no more).
+        Ends when: all are written, or no more can be.
         Cancelled by: the handler's scopes; the thread is left behind.
 
         Raises:
@@ -92,8 +92,7 @@ class DiskFile:
             if not size:
                 w.end()
                 return
-            await w.drain()
-            if w.disconnected:
+            if not await w.drain():
                 w.abort()
                 return
             piece = await trio.to_thread.run_sync(self._read, min(size, PIECE), abandon_on_cancel=True)
