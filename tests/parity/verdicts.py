@@ -65,8 +65,8 @@ _CHAIN = "Typed as whatever the recorder is."
 
 VERDICTS: dict[str, Verdict] = {
     # The top
-    "at": LeftOut("Write the action: `data.on(\"click\", \"@get('/path')\")` with datastar-py's `attribute_generator as data`."),
-    "data": LeftOut('`from datastar_py import attribute_generator as data`, [in htpy](../how-to/datastar.md), or write the attribute.'),
+    "at": LeftOut("Write the action: `data.on(\"click\", \"@get('/path')\")`, with `data` of the next line."),
+    "data": LeftOut("`from datastar_py import attribute_generator as data` ([example](../how-to/datastar.md))."),
     # exceptions
     "exceptions.HttpException.respond": Better(
         "304 has no `location`, and only 301, 302, 303, 307 and 308 redirect.", 1
