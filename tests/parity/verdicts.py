@@ -65,7 +65,7 @@ _CHAIN = "Typed as whatever the recorder is."
 
 VERDICTS: dict[str, Verdict] = {
     # The top
-    "at": LeftOut("Write the action: `data.on(\"click\", \"@get('/path')\")`, with `data` of the next line."),
+    "at": LeftOut('Write the action: `data.on("click", "@get(\'/path\')")`, with `data` of the next line.'),
     "data": LeftOut("`from datastar_py import attribute_generator as data` ([example](../how-to/datastar.md))."),
     # exceptions
     "exceptions.HttpException.respond": Better(
