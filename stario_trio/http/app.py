@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import trio
@@ -154,9 +154,7 @@ class Stario(Router):
             trio.Cancelled: the handler's time is over.
             BaseException: what is no `Exception` (such as `SystemExit`) is not for a response to tell.
         """
-        span = start_span(self.tracer, req.method)
-        span["request.method"] = req.method
-        span["request.path"] = req.path
+        span = start_span(self.tracer, req.method, {"request.method": req.method, "request.path": req.path})
         c = Context(self, req, span)
         if self._compression is not None:
             w.offer = (self._compression, req.headers)
@@ -169,17 +167,18 @@ class Stario(Router):
                         await w.sources.aclose()  # noqa: ASYNC102  (each knows itself what its close may wait for)
                 w.end()
             except BaseException as exc:  # noqa: ASYNC103  (told in the response and in the span)
-                if any(isinstance(each, _NOT_THE_HANDLERS) for each in unfold(exc)):
+                if _ends_more(exc):
                     raise
                 error = await self._answer_failure(c, w, exc)  # noqa: ASYNC102  (not cancelled, as was just made sure)
                 if error is not None and on_failure is not None:
                     on_failure(error)
-        except BaseException as exc:  # noqa: ASYNC103, BLE001  (goes on; also what comes out of an error handler)
+        except BaseException as exc:  # noqa: ASYNC103, BLE001  (what is not the handler's goes on)
             w.abort()
-            _raise_all_but_errors(exc, span)
+            if _ends_more(exc):
+                _raise_all_but_errors(exc, span)
+            # Even telling of the failure has failed. That is the end of this request, and of nothing else.
         finally:
-            span["response.status_code"] = w.status_code
-            span.end()
+            _end(span, w.status_code)
 
     async def _answer_failure(self, c: Context, w: Writer, exc: BaseException) -> BaseException | None:
         """Decide what a handler's exception means for its response and its span.
@@ -192,7 +191,8 @@ class Stario(Router):
         """
         error = sole_leaf(exc)
         if _calls_asyncio(error):
-            error.add_note(_TWO_WAYS_OUT)
+            with suppress(TypeError):  # of an exception that keeps something else where the notes go
+                error.add_note(_TWO_WAYS_OUT)
         if isinstance(error, ClientDisconnected):  # nobody is left to answer, and nobody is to blame
             c.span(error)
             w.abort()
@@ -203,13 +203,16 @@ class Stario(Router):
                 if await self._run_error_handler(c, w, error):
                     w.end()
                     return None
-        except Exception as second:  # noqa: BLE001  (the error handler failed: tell of both)
+        except BaseException as second:  # noqa: ASYNC103  (the error handler failed: tell of both)
+            if _ends_more(second):
+                raise
             c.span(second)
         c.span.fail(error)
         if w.started:
             w.abort()  # the peer must not take what it has for the whole
         else:
             w.headers.clear()  # none of them was meant for this response
+            w.offer = None  # compressing it may be what has failed
             w.text("Internal Server Error", 500)
         return error
 
@@ -282,6 +285,18 @@ class Stario(Router):
         server = Server(self, host=host, port=port, **settings)
         async with server.running():
             yield server
+
+
+def _ends_more(exc: BaseException) -> bool:
+    return any(isinstance(each, _NOT_THE_HANDLERS) for each in unfold(exc))
+
+
+def _end(span: Span, status: int | None) -> None:
+    try:
+        span["response.status_code"] = status
+        span.end()
+    except Exception:  # noqa: BLE001, S110  # SD-22: nor does a span of the program's own making
+        pass
 
 
 def _calls_asyncio(error: BaseException) -> bool:

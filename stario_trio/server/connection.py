@@ -21,7 +21,7 @@ from stario_trio.server.outbox import Outbox
 from stario_trio.server.phases import Phase
 from stario_trio.server.transport import Arrived
 from stario_trio.server.wire import RequestReader, WireError
-from stario_trio.telemetry.failures import only_cancelled
+from stario_trio.telemetry.failures import unfold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,8 @@ __all__ = ["Connection", "State"]
 # Requests answered from one read before others get their turn: at 16 a lone client waits 0.4 ms beside one that
 # pipelines without end, instead of 24 ms.
 _BURST: Final = 16
+# What ends a scope or a generator and means nothing outside of it, by itself or in a group.
+_STRAY: Final = (trio.Cancelled, GeneratorExit, BaseExceptionGroup)
 # SD-05: what a connection without a byte gets when the drain begins; a browser's pre-connect must not hold a stop.
 _NEW_GRACE: Final = 1.0
 
@@ -200,9 +202,9 @@ class Connection:
             if trio.current_effective_deadline() == -math.inf:
                 if not self.ring.ended:
                     self.worker.note_outer_cancel()
-            elif only_cancelled(exc):
-                # Nobody has cancelled it here: the handler has kept this one from a scope that is gone. Further out it
-                # would end the nursery of all connections, without a word.
+            elif all(isinstance(each, _STRAY) for each in unfold(exc)):
+                # Nobody has cancelled it here: the handler has kept this one from a scope, or a generator, that is
+                # gone. Further out it would end the nursery of all connections, without a word.
                 self.worker.trouble(f"a handler raised a cancellation that was not for it: {type(exc).__name__}")
                 self._keep = False
                 return  # noqa: ASYNC104  (it belongs to no scope that is open)

@@ -303,9 +303,11 @@ class Span:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         """End the work with the block, also where `end` was called before; an exception passes through."""
-        if exc is not None:
-            self.fail(exc)
         ended_before = self._elapsed is not None
-        self._elapsed = perf_counter_ns() - self._clock
-        if self._live or not ended_before:
-            self._tell()
+        try:
+            if exc is not None:
+                self.fail(exc)
+        finally:
+            self._elapsed = perf_counter_ns() - self._clock
+            if self._live or not ended_before:
+                self._tell()

@@ -22,9 +22,16 @@ def text(value: object) -> str:
 
 def error_text(exc: BaseException) -> str:
     """Return the message of `exc` with its notes, or the name of its type where the message is empty."""
-    notes: object = getattr(exc, "__notes__", ())  # anything, like every attribute of an exception
-    lines = [text(note) for note in cast("list[object]", notes)] if isinstance(notes, (list, tuple)) else []
-    return "\n".join([text(exc) or type(exc).__name__, *lines])
+    return "\n".join([text(exc) or type(exc).__name__, *[text(note) for note in _notes(exc)]])
+
+
+def _notes(exc: BaseException) -> list[object]:
+    """What `add_note` has added. An exception with a `__getattr__` of its own may give anything, or raise anything."""
+    try:
+        notes: object = getattr(exc, "__notes__", ())
+        return list(cast("list[object]", notes)) if isinstance(notes, (list, tuple)) else []
+    except Exception:  # noqa: BLE001  (telemetry must not fail because of what it describes)
+        return []
 
 
 def only_cancelled(exc: BaseException) -> bool:
@@ -34,7 +41,9 @@ def only_cancelled(exc: BaseException) -> bool:
 
 def unfold(exc: BaseException) -> Iterator[BaseException]:
     """Yield `exc`, then, for a group, its members at any depth: with nurseries the cause stands in there."""
-    yield exc
-    if isinstance(exc, BaseExceptionGroup):
-        for member in cast("BaseExceptionGroup[BaseException]", exc).exceptions:
-            yield from unfold(member)
+    rest = [exc]
+    while rest:  # no recursion: a retry that wraps what it catches nests deeper than Python nests calls
+        each = rest.pop()
+        yield each
+        if isinstance(each, BaseExceptionGroup):
+            rest += reversed(cast("BaseExceptionGroup[BaseException]", each).exceptions)

@@ -206,12 +206,14 @@ class RichTracer:
         return Group(Text(f"… {more:,} more open", "dim"), *shown) if more > 0 else Group(*shown)
 
     def _print(self, node: Node) -> None:
-        with suppress(*BROKEN):  # also a span whose live lists hold what is no event: it must not end the thread
+        try:
             if self._lively:
                 self.console.print(_panel(node))
             else:
                 first = heading(node.span).append_text(inline(node.span.attributes))
                 self._write("".join(f"{line.plain}\n" for line in (first, *below(node, "  "))))
+        except BROKEN as exc:  # a span whose live lists hold what is no event, say: it must not end the thread
+            self._write(f"{heading(node.span).plain}  ({type(exc).__name__} while it was to be shown)\n")
 
     def _write(self, lines: str) -> None:
         encoding = self.console.encoding
