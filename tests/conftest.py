@@ -8,12 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from stario_trio.server.wire import reader
 from tests.support.heads import read_plain_and_compare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# What is promised is never the time of one example: a busy machine may take any.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

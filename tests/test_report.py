@@ -14,7 +14,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stario_trio import StarioError
@@ -361,7 +361,6 @@ def test_handlers_that_never_end_share_a_bar() -> None:
     st.lists(st.tuples(st.floats(-2, 1.9), st.floats(0.001, 2), st.sampled_from(["", "cancelled"])), max_size=60),
     st.integers(1, 12),
 )
-@settings(deadline=None)
 def test_no_request_is_lost(requests: list[tuple[float, float, str]], most: int) -> None:
     lines = [
         request(f"/{n}", start, max(start, end), events=[event(told, 0)] if told else [])
@@ -604,7 +603,6 @@ hostile = st.text(st.characters(), max_size=20)
 
 
 @given(path=hostile, error=hostile, told=hostile)
-@settings(deadline=None)  # what is promised is the picture, not its time
 def test_nothing_a_peer_sends_breaks_a_picture(path: str, error: str, told: str) -> None:
     lines = [
         request(f"/{path}", -1, 0.5, error=error),

@@ -272,21 +272,19 @@ def blocks(draw: st.DrawFn) -> bytes:
     return bytes(block)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(blocks())
 @example(BROWSER)
 def test_what_it_reads_is_what_h11_reads(block: bytes) -> None:
     event(f"plain: {read_plain_and_compare(block, SMALL) is not None}")
 
 
-@settings(deadline=None)
 @given(noise)
 def test_any_bytes_are_read_as_h11_reads_them_or_not_at_all(block: bytes) -> None:
     read_plain_and_compare(block, SMALL)
     read_plain_and_compare(block, Limits())
 
 
-@settings(deadline=None)
 @given(blocks())
 @example(BROWSER)
 def test_what_it_reads_is_what_llhttp_reads(httptools: Any, block: bytes) -> None:  # noqa: F811

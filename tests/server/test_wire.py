@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 import h11
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from stario_trio.server.config import Limits
@@ -385,7 +385,6 @@ def cuts(draw: st.DrawFn, data: bytes) -> list[bytes]:
     return [data[a:b] for a, b in zip([0, *at], [*at, len(data)], strict=True) if a < b]
 
 
-@settings(deadline=None)
 @given(st.data(), noise)
 def test_any_split_reads_the_same(data: st.DataObject, stream: bytes) -> None:
     whole, whole_end = drive([stream], SMALL)
@@ -395,7 +394,6 @@ def test_any_split_reads_the_same(data: st.DataObject, stream: bytes) -> None:
     assert whole_end == parts_end == bytewise_end
 
 
-@settings(deadline=None)
 @given(noise)
 def test_any_bytes_end_in_requests_or_a_wire_error(stream: bytes) -> None:
     found, end = drive([stream], SMALL)
@@ -405,7 +403,6 @@ def test_any_bytes_end_in_requests_or_a_wire_error(stream: bytes) -> None:
         assert head.headers.rget(b"host") is not None or head.version == "1.0"
 
 
-@settings(deadline=None)
 @given(st.lists(good_requests(), max_size=3))
 def test_good_requests_are_read_as_they_were_meant(sent: list[Sent]) -> None:
     found, end = drive([b"".join(one.data for one in sent)])
@@ -428,7 +425,6 @@ def test_any_amount_can_be_read_in_bounded_memory() -> None:
 # Oracles: whatever we accept, they accept, and read the same in it.
 
 
-@settings(deadline=None)
 @given(streams())
 @example(GET)
 def test_h11_agrees(stream: bytes) -> None:
@@ -493,7 +489,6 @@ def httptools() -> Any:
     return pytest.importorskip("httptools", reason="httptools, a test oracle, is not installed")
 
 
-@settings(deadline=None)
 @given(good_requests().map(lambda sent: sent.data) | streams())
 @example(GET)
 def test_llhttp_agrees(httptools: Any, stream: bytes) -> None:

@@ -169,7 +169,7 @@ def check(mix: Mix, seed: int = 0) -> None:
 
 @pytest.mark.spec("SD-01", "SD-04", "SD-05", "SD-06", "SD-07", "SD-08", "SD-10", "SD-11", "SD-12", "SD-13", "SD-14")
 @pytest.mark.spec("SD-15", "SD-16", "SD-17", "SD-24")
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(mix=mixes, seed=st.integers(0, 2**16))
 def test_the_server_does_what_the_model_says(mix: Mix, seed: int) -> None:
     check(mix, seed)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stario_trio.telemetry import JsonTracer, Span, Tracer, outlet
@@ -295,7 +295,6 @@ attributes = st.dictionaries(any_text, values, max_size=4)
     link=attributes,
     error=st.none() | any_text,
 )
-@settings(deadline=None)  # what is promised is the line, not its time
 def test_every_span_is_one_line_of_valid_json(
     name: str, attributes: dict[str, Any], event: dict[str, Any], link: dict[str, Any], error: str | None
 ) -> None:
@@ -322,7 +321,6 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(st.text(), json_values, min_size=1, max_size=4))
-@settings(deadline=None)
 def test_what_json_can_say_is_said_as_it_is(attributes: dict[str, Any]) -> None:
     output = io.StringIO()
     JsonTracer(output)("a", attributes).end()
