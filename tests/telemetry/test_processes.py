@@ -113,8 +113,9 @@ async def test_an_output_that_nobody_reads_stops_neither_requests_nor_the_stop()
     for what, (code, output, complaint) in found.items():
         assert code == 0, (what, complaint)
         assert len(output) > 1000, what
-        assert complaint.endswith(b"lines are lost, for nobody takes them\n"), what
-        assert complaint.count(b"\n") == 1, what
+        # The second, if a busy machine has kept RichTracer from rendering before its time was over.
+        assert complaint.endswith((b"lines are lost, for nobody takes them\n", b"lost until this is over\n")), what
+        assert complaint.count(b"\n") <= 2, what
     records = [json.loads(line) for line in found["json", "pipe", "block"][1].splitlines()]
     assert [record["name"] for record in records[:2]] == ["server.startup", "GET"]
     assert len(records) > 10  # and not one of them is cut
@@ -169,22 +170,28 @@ def test_spans_that_end_in_a_signal_handler_in_the_middle_of_everything() -> Non
     script = """
 import gc
 gc.set_threshold(1)  # finalisers, too, in the middle of everything
-ended = 0
+ended = depth = 0
+over = False
 def handler(*_):
-    global ended
+    global ended, depth
+    if over: return
+    depth += 1
+    if depth < 5: signal.setitimer(signal.ITIMER_REAL, 1e-4)  # also in the middle of another, but not without end
     tracer("signal").end()
     ended += 1
+    depth -= 1
+    signal.setitimer(signal.ITIMER_REAL, 1e-4)
 class Finalised:
     def __init__(self): self.me = self
     def __del__(self): tracer("finaliser").end()
 signal.signal(signal.SIGALRM, handler)
-signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
+signal.setitimer(signal.ITIMER_REAL, 1e-4)
 made = 0
 while ended < 50:
     Finalised()
     some("a", 10)
     made += 10
-signal.setitimer(signal.ITIMER_REAL, 0)
+over = True
 gc.collect()
 os.write(2, b"%d %d %d" % (ended, made, made // 10))
 """
