@@ -68,4 +68,8 @@ def __getattr__(name: str) -> Any:
         from stario_trio.server.asyncio_facade import to_asyncio
 
         return to_asyncio
+    if name in ("at", "data"):  # which a program written for Stario is told about there
+        from stario_trio import datastar
+
+        return getattr(datastar, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

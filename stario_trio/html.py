@@ -18,6 +18,19 @@ if TYPE_CHECKING:
 __all__ = ["HtmlElement", "SupportsHtml", "render"]
 
 
+if not TYPE_CHECKING:  # pragma: no branch  (checkers know by themselves what is not there)
+
+    def __getattr__(name: str) -> object:
+        # An ImportError for `html.Div` too: of an AttributeError, `from ... import Div` would not show the words.
+        if name[:1].isupper():
+            raise ImportError(
+                f"Stario's HTML language is not here, nor its {name!r}. Write tags with `import htpy as h`, as in "
+                "h.div(id='a')['text'], and put finished HTML into markupsafe.Markup(...).",
+                name=__name__,
+            )
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 class SupportsHtml(Protocol):
     """An object that is HTML already and says so."""
 

@@ -72,7 +72,12 @@ class Relay(Generic[T]):
         """Give a message to every subscription that matches now.
 
         Never waits, and never fails because of a subscriber. From any thread, but not from a signal handler.
+
+        Raises:
+            StarioError: the subject is no text.
         """
+        if not isinstance(subject, str):  # pyright: ignore[reportUnnecessaryIsInstance]  (callers may be untyped)
+            raise _no_text("subject", subject)
         hubs = self._table.hubs
         if not hubs:
             return
@@ -90,7 +95,12 @@ class Relay(Generic[T]):
 
         Inside a Trio run the subscription receives from this call on. Outside of one it is registered in the
         run that first iterates or enters it, and receives from then on.
+
+        Raises:
+            StarioError: the pattern is no text.
         """
+        if not isinstance(pattern, str):  # pyright: ignore[reportUnnecessaryIsInstance]  (callers may be untyped)
+            raise _no_text("pattern", pattern)
         return Subscription(self._table, pattern)
 
     @property
@@ -375,6 +385,14 @@ def _matching_patterns(subject: str) -> tuple[str, ...]:
 
 def _current_run() -> TrioToken | None:
     return trio.lowlevel.current_trio_token() if trio.lowlevel.in_trio_run() else None
+
+
+def _no_text(what: str, value: object) -> StarioError:
+    return StarioError(
+        f"A {what} is text",
+        context={what: value},
+        help_text='Give a str: relay.publish("room.1", data), relay.subscribe("room.*").',
+    )
 
 
 def _is_count(value: object) -> bool:

@@ -20,11 +20,18 @@ def utf8(text: str) -> bytes:
 
     A visitor can send a lone surrogate in JSON, and it must not break the page, or the stream, of whom it is shown to:
     it becomes U+FFFD.
+
+    Raises:
+        TypeError: it is no text.
     """
     try:
         return text.encode()
     except UnicodeEncodeError:
         return SURROGATE.sub("\ufffd", text).encode()
+    except AttributeError:
+        raise TypeError(
+            f"Text is str, not {type(text).__name__}. Decode bytes, or send them with respond(); of others take str()."
+        ) from None
 
 
 def json_text(data: Any) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import html
+import sys
 from decimal import Decimal
 from typing import Any
 
@@ -85,3 +86,14 @@ def test_other_types_are_refused_by_name(value: Any) -> None:
 def test_html_must_be_text(answer: object) -> None:
     with pytest.raises(StarioError, match=r"Says\.__html__\(\) returned"):
         render(Says(answer))
+
+
+@pytest.mark.parametrize("name", ["Div", "DOCTYPE_HTML5", "SafeString"])
+def test_a_tag_of_stario_tells_what_to_write(name: str) -> None:
+    with pytest.raises(ImportError, match="import htpy as h") as caught:
+        exec(f"from stario_trio.html import {name}")
+    assert f"nor its {name!r}" in str(caught.value)
+
+
+def test_other_names_are_not_there() -> None:
+    assert not hasattr(sys.modules["stario_trio.html"], "nothing")

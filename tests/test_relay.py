@@ -205,6 +205,17 @@ async def test_publishing_for_nobody_is_nothing() -> None:
     assert held(subscription) == []
 
 
+@pytest.mark.parametrize("wrong", [None, 5, b"n", ("n",)])
+async def test_subjects_and_patterns_are_text(wrong: Any) -> None:
+    """Also while nobody listens: what fails only later is found by a user."""
+    relay: Relay[int] = Relay()
+    with pytest.raises(StarioError, match="A subject is text"):
+        relay.publish(wrong, 1)
+    with pytest.raises(StarioError, match="A pattern is text") as caught:
+        relay.subscribe(wrong)
+    assert 'relay.subscribe("room.*")' in (caught.value.help_text or "")
+
+
 async def test_every_step_is_a_checkpoint() -> None:
     relay: Relay[int] = Relay()
     subscription = relay.subscribe("n")

@@ -82,3 +82,9 @@ def test_json_is_compact_and_keeps_what_is_not_ascii() -> None:
 def test_numbers_that_json_has_not(number: float) -> None:
     with pytest.raises(ValueError, match="Out of range"):
         json_text([number])
+
+
+@pytest.mark.parametrize("wrong", [5, b"x", None])
+def test_what_is_no_text_has_no_utf8(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"Text is str, not \w+\. Decode bytes, or send them with respond\(\)"):
+        utf8(wrong)

@@ -131,7 +131,7 @@ def signals(
     """An event that sets signals in the page; `None` removes one.
 
     Args:
-        data: a dict, a dataclass instance or a pydantic model.
+        data: a mapping, a dataclass instance, a pydantic model or a msgspec struct.
         only_if_missing: keep the values the page has already.
         event_id: see `patch`.
         retry_duration: see `patch`.
@@ -173,20 +173,17 @@ def script(
         One event, see `patch`.
 
     Raises:
-        StarioError: an attribute name is not one.
+        StarioError: the code is no text, or an attribute name is not one, or its value is no text.
     """
     tag = "<script"
     if auto_remove:
         tag += ' data-effect="el.remove()"'
     for name, value in (attributes or {}).items():
-        if not ATTRIBUTE_NAME.fullmatch(name):
-            raise StarioError(
-                "Invalid attribute name",
-                context={"name": name},
-                help_text="A name has no spaces, quotes, `<`, `>`, `/`, `=` or control characters.",
-            )
-        tag += f' {name}="{escape(value)}"'
-    safe = SCRIPT_END.sub(r"<\\/", code).replace("<!--", r"<\!--")
+        tag += _attribute(name, value)
+    try:
+        safe = SCRIPT_END.sub(r"<\\/", code).replace("<!--", r"<\!--")
+    except TypeError:
+        raise _no_text("code", code) from None
     return _patch_elements(
         f"{tag}>{safe}</script>",
         mode="append",
@@ -206,6 +203,24 @@ def redirect(url: str, *, event_id: str | None = None, retry_duration: int | Non
     """
     target = json.dumps(url).replace("<", r"\u003c")  # no `</script>` and no `<!--` whatever the URL
     return script(f"setTimeout(() => window.location = {target});", event_id=event_id, retry_duration=retry_duration)
+
+
+def _attribute(name: str, value: str) -> str:
+    try:
+        if ATTRIBUTE_NAME.fullmatch(name):
+            return f' {name}="{escape(value)}"'
+    except (AttributeError, TypeError):  # of a value that is no text, and of such a name
+        raise StarioError(
+            "Attributes are text",
+            context={"name": name, "value": value},
+            help_text="Give both as str; to one that needs no value, give the empty text.",
+            example="w.execute(code, attributes={'async': ''})",
+        ) from None
+    raise StarioError(
+        "Invalid attribute name",
+        context={"name": name},
+        help_text="A name has no spaces, quotes, `<`, `>`, `/`, `=` or control characters.",
+    )
 
 
 def _patch_elements(
@@ -258,9 +273,19 @@ def _event(name: str, lines: str, event_id: str | None, retry_duration: int | No
 
 def _one_line(field: str, value: str) -> str:
     """Refuse what would begin a line of its own; a NUL besides makes a browser ignore an id."""
-    if NOT_ONE_LINE.search(value):
+    try:
+        broken = NOT_ONE_LINE.search(value)
+    except TypeError:
+        raise _no_text(field, value) from None
+    if broken:
         raise StarioError(f"Invalid {field}", context={field: value}, help_text="It may have no line break and no NUL.")
     return value
+
+
+def _no_text(field: str, value: object) -> StarioError:
+    return StarioError(
+        f"Invalid {field}", context={field: value}, help_text="It is text: decode bytes, and of others give the str()."
+    )
 
 
 def _is_count(value: object) -> bool:

@@ -41,7 +41,7 @@ class Alive(Generic[T]):
         self, peer: Peer, source: AsyncIterable[T] | None, at_end: Callable[[Callable[[], Awaitable[None]]], object]
     ) -> None:
         self._peer = peer
-        self._items: AsyncIterator[T] | None = None if source is None else source.__aiter__()
+        self._items: AsyncIterator[T] | None = None if source is None else _items_of(source)
         self._scope: AliveScope | None = None
         self._endless = source is None
         self._ended = False
@@ -107,3 +107,22 @@ class Alive(Generic[T]):
             closing = close()
             if inspect.isawaitable(closing):
                 await closing
+
+
+def _items_of(source: AsyncIterable[T]) -> AsyncIterator[T]:
+    try:
+        return source.__aiter__()
+    except AttributeError:
+        if hasattr(source, "__aiter__"):
+            raise
+    called = callable(source)
+    raise StarioError(
+        "w.alive() needs an async iterable",
+        context={"source": source},
+        help_text="It is a function: call it." if called else "For an ordinary iterable, write `for` in the block.",
+        example=(
+            "async for item in w.alive(items()):\n    ..."
+            if called
+            else "async with w.alive():\n    for item in items:\n        ..."
+        ),
+    )

@@ -12,7 +12,8 @@ import trio
 from stario_trio.exceptions import ClientDisconnected, HttpException, StarioError, sole_leaf
 from stario_trio.http import types
 from stario_trio.http.compression import CompressionConfig
-from stario_trio.http.router import Router
+from stario_trio.http.misfits import check_error_handler, check_tracer
+from stario_trio.http.router import Router, check_router
 from stario_trio.http.types import Context
 from stario_trio.server.config import DEFAULT_HOST, DEFAULT_PORT, Limits
 from stario_trio.server.server import Server
@@ -47,8 +48,27 @@ _DEFAULT_COMPRESSION = CompressionConfig()
 #: What `Request.host` can be: nothing, a name or an IPv4 address, or an IPv6 address in brackets.
 _HOST_PATTERN = re.compile(r"(?:\*\.)?[^\s*/:@\[\]]+|\[[^\s\[\]]+\]|")
 
-#: Fields that describe the response the handler meant to send, not the error that is sent instead.
-_OF_THE_CONTENT = (b"transfer-encoding", b"etag", b"last-modified", b"cache-control")
+#: Fields that describe the response the handler meant to send, not the error that is sent instead. Others whose names
+#: begin in the same way, such as Content-Security-Policy, hold for both.
+_OF_THE_CONTENT = (
+    b"content-type",
+    b"content-length",
+    b"content-encoding",
+    b"content-language",
+    b"content-location",
+    b"content-range",
+    b"content-disposition",
+    b"content-md5",
+    b"content-digest",
+    b"repr-digest",
+    b"transfer-encoding",
+    b"etag",
+    b"last-modified",
+)
+
+#: What Cache-Control may forbid (RFC 9111 section 5.2.2). Without it, caches may keep a 301, a 404 or a 410 (section
+#: 4.2.2).
+_FORBIDS_STORING = (b"no-store", b"no-cache", b"private")
 
 
 class Stario(Router):
@@ -59,13 +79,14 @@ class Stario(Router):
         compression: what responses are compressed with, if the client accepts it; None for nothing.
 
     Raises:
-        StarioError: `compression` is something else.
+        StarioError: one of them is something else.
     """
 
     def __init__(
         self, tracer: Callable[[str], Span], compression: CompressionConfig | None = _DEFAULT_COMPRESSION
     ) -> None:
         super().__init__()
+        check_tracer(tracer)
         self.tracer = tracer
         if not isinstance(compression, CompressionConfig | None):  # pyright: ignore[reportUnnecessaryIsInstance]  (callers may be untyped)
             raise StarioError(
@@ -83,8 +104,13 @@ class Stario(Router):
         """Answer requests whose handler raised `exc_type` before the response started.
 
         The handler of the most derived type wins; `Exception` catches all the rest. A later registration replaces
-        an earlier one for the same type.
+        an earlier one for the same type. Of the fields that the handler had set, those of its content, its validators
+        and its leave to be cached are gone by then.
+
+        Raises:
+            StarioError: no class of exceptions, or no function.
         """
+        check_error_handler(exc_type, handler)
         self._error_handlers[exc_type] = handler
 
     def host(self, pattern: str, router: Router) -> None:
@@ -93,8 +119,9 @@ class Stario(Router):
         An exact name wins, then the longest wildcard; the app's own routes answer for every other host.
 
         Raises:
-            StarioError: the pattern is a bare `*`, is registered already, or can never match.
+            StarioError: the pattern is a bare `*`, is registered already, or can never match; or this is no router.
         """
+        check_router("host", pattern, router)
         pattern = pattern.lower()
         if pattern != "*" and _HOST_PATTERN.fullmatch(pattern) is None:
             raise StarioError(
@@ -199,7 +226,7 @@ class Stario(Router):
             return None
         try:
             if not w.started:
-                _forget_the_content(w.headers)
+                _forget_the_content(w.headers, error)
                 if await self._run_error_handler(c, w, error):
                     w.end()
                     return None
@@ -314,11 +341,23 @@ def _respond(_c: Context, w: Writer, exc: HttpException) -> None:
     exc.respond(w)
 
 
-def _forget_the_content(headers: Headers) -> None:
-    """Keep of the handler's fields what holds for an error too, such as cookies and `www-authenticate`."""
-    for name in {name for name, _ in headers.items()}:
-        if name.startswith(b"content-") or name in _OF_THE_CONTENT:
-            headers.remove(name)
+def _forget_the_content(headers: Headers, error: BaseException) -> None:
+    """Keep of the handler's fields what holds for an error too, such as cookies and `www-authenticate`.
+
+    This comes before the error's handler, which may set any of them anew, and so before there is a status. One is known
+    all the same: a raised 304 is no error but says that the client has this very content, and all of it holds (RFC 9110
+    section 15.4.5).
+    """
+    if isinstance(error, HttpException) and error.status_code == 304:
+        return
+    for name in _OF_THE_CONTENT:
+        headers.remove(name)
+    if "cache-control" in headers:
+        directives = b",".join(headers.rgetlist(b"cache-control")).lower().split(b",")
+        names = [directive.partition(b"=")[0].strip() for directive in directives]
+        headers.remove("cache-control")
+        if forbidden := [name for name in _FORBIDS_STORING if name in names]:
+            headers.rset(b"cache-control", b", ".join(forbidden))
 
 
 def _raise_all_but_errors(exc: BaseException, span: Span) -> None:

@@ -10,8 +10,8 @@ import re
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from http.cookies import CookieError
-from operator import index
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,8 +24,13 @@ SameSite: TypeAlias = Literal["lax", "strict", "none"]
 PLAIN: Final = re.compile(r"[!#$%&'*+\-.^_`|~:0-9A-Za-z]+")
 #: What a quoted value shows as it is; all else is written as `\ooo`, so that no parser splits at it.
 QUOTED_AS_IS: Final = re.compile(r"""[^!#$%&'*+\-.^_`|~:0-9A-Za-z ()/<=>?@\[\]{}]""")
+#: What `quote` leaves alone in a path: all that a browser leaves alone in a URL's, and `;`, which is refused.
+PATH: Final = "!$%&'()*+,-./:;=@[\\]^_|~"
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 ESCAPED: Final = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))")
+
+#: What has a `str()` that nobody means to send.
+TEXTLESS: Final[tuple[type, ...]] = (type(None), bytes, bytearray, memoryview, list, tuple, dict, set, frozenset)
 
 #: RFC 2109 parsers, Python's among them, read a cookie of such a name as an attribute of the one before.
 RESERVED: Final = frozenset(
@@ -71,9 +76,9 @@ def parse_cookies(values: Iterable[bytes | str]) -> dict[str, str]:
 
 def set_cookie(
     name: str,
-    value: str,
+    value: str | float,
     *,
-    max_age: int | None = None,
+    max_age: int | str | None = None,
     expires: datetime | str | int | None = None,
     path: str = "/",
     domain: str | None = None,
@@ -85,10 +90,11 @@ def set_cookie(
 
     Args:
         name: a token.
-        value: latin-1 text without control characters; quoted and escaped when needed.
-        max_age: seconds from now; 0 or less deletes the cookie.
+        value: latin-1 text without control characters; quoted and escaped when needed. Of what is no text, its `str()`.
+        max_age: whole seconds from now; 0 or less deletes the cookie.
         expires: the end as an aware datetime, as Unix time in seconds, or as a ready HTTP date.
-        path: where the cookie is sent; `""` means the directory of the request path.
+        path: where the cookie is sent; `""` means the directory of the request path. Browsers compare it with the path
+            of the URL as they send it, so what cannot stand there is percent-encoded.
         domain: also send it to subdomains of this one.
         secure: only over HTTPS.
         httponly: hide it from scripts.
@@ -96,9 +102,15 @@ def set_cookie(
 
     Raises:
         CookieError: the name is not a token or is that of an attribute; a control character anywhere.
-        ValueError: a value outside latin-1 (UnicodeEncodeError), a naive or impossible time, `;` or non-ASCII
-            in an attribute, an unknown `samesite`, or `"none"` without `secure`.
+        TypeError: no text where it must be, or a value that has none (None, bytes, a container).
+        ValueError: a value outside latin-1 (UnicodeEncodeError), a naive or impossible time, `;` in an attribute or
+            non-ASCII in the domain, an unknown `samesite`, or `"none"` without `secure`.
     """
+    for what, text in (("name", name), ("path", path or ""), ("domain", domain or "")):
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  (callers may be untyped)
+            raise TypeError(f"A cookie's {what} is str, not {type(text).__name__}.")
+    if not isinstance(value, str):
+        value = _text_of(value)
     if PLAIN.fullmatch(name) is None:
         raise CookieError(f"Illegal cookie name: {name!r}. A name is letters, digits and any of !#$%&'*+-.^_`|~:")
     if name.lower() in RESERVED:
@@ -113,9 +125,10 @@ def set_cookie(
     if httponly:
         parts.append("HttpOnly")
     if max_age is not None:
-        parts.append(f"Max-Age={index(max_age)}")
+        parts.append(f"Max-Age={_seconds(max_age)}")
     if path:
-        parts.append(f"Path={_attribute('path', path)}")
+        _refuse_control("path", path)  # which would be percent-encoded otherwise
+        parts.append(f"Path={_attribute('path', path if path == '/' else quote(path, safe=PATH))}")
     if samesite is not None:
         parts.append(f"SameSite={_same_site(samesite, secure=secure)}")
     if secure:
@@ -129,6 +142,28 @@ def delete_cookie(name: str, *, path: str = "/", domain: str | None = None) -> b
     It must name the path and the domain that the cookie was set with: browsers keep a cookie for each.
     """
     return set_cookie(name, "", max_age=0, expires=0, path=path, domain=domain)
+
+
+def _text_of(value: object) -> str:
+    kind = type(value).__name__
+    if isinstance(value, TEXTLESS):
+        raise TypeError(
+            f"A cookie's value is text or a number, not {kind}. Decode bytes, make text of a container "
+            "(json.dumps, then urllib.parse.quote), and use delete_cookie() for none."
+        )
+    return str(value)
+
+
+def _seconds(max_age: int | str) -> int:
+    try:
+        seconds = int(max_age)
+        if isinstance(max_age, str) or seconds == max_age:  # a fraction would be lost
+            return seconds
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(
+        f"Cookie max_age={max_age!r} is no whole number of seconds. Of a timedelta, give int(delta.total_seconds())."
+    )
 
 
 def _quote(value: str) -> str:
@@ -174,7 +209,7 @@ def _date(when: datetime | str | int) -> str:
     if not isinstance(when, datetime):
         try:
             when = datetime.fromtimestamp(when, UTC)
-        except (OverflowError, OSError, ValueError) as exc:
+        except (OverflowError, OSError, TypeError, ValueError) as exc:
             raise ValueError(f"Cookie expires={when!r} is no Unix time in seconds within the years 1 to 9999.") from exc
     if when.utcoffset() is None:
         raise ValueError(f"Cookie expires={when!r} has no time zone. Use an aware one, such as datetime.now(UTC) + ...")
@@ -182,7 +217,7 @@ def _date(when: datetime | str | int) -> str:
 
 
 def _same_site(samesite: SameSite, *, secure: bool) -> str:
-    known = samesite.lower()
+    known = str(samesite).lower()
     if known not in ("lax", "strict", "none"):
         raise ValueError(f"Unknown cookie samesite {samesite!r}. Use 'lax', 'strict', 'none', or None to leave it out.")
     if known == "none" and not secure:

@@ -13,9 +13,12 @@ from stario_trio.exceptions import StarioError
 __all__ = ["Framing", "bodiless", "chunked", "counted", "status_line", "until_close"]
 
 _PHRASES: Final[dict[int, str]] = {status.value: status.phrase for status in HTTPStatus if status.value >= 200} | {
+    # RFC 9110's names, which Python has since 3.13.
     413: "Content Too Large",
+    414: "URI Too Long",
+    416: "Range Not Satisfiable",
     422: "Unprocessable Content",
-}  # RFC 9110's names, on every Python
+}
 
 _STATUS_LINES: Final[dict[int, bytes]] = {
     status: b"HTTP/1.1 %d %s\r\n" % (status, phrase.encode("ascii")) for status, phrase in _PHRASES.items()

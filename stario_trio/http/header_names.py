@@ -210,7 +210,11 @@ class _Names(_Table):
     def __missing__(self, name: str | bytes) -> bytes:
         if isinstance(name, bytes):
             return self[name.decode("latin-1")]
-        if TOKEN.fullmatch(name) is None:
+        try:
+            token = TOKEN.fullmatch(name)
+        except TypeError:
+            raise TypeError(f"A header name is str or bytes, not {type(name).__name__}: {name!r}.") from None
+        if token is None:
             raise ValueError(
                 f"Invalid header name: {name!r}. A name is letters, digits and any of !#$%&'*+-.^_`|~, "
                 "at least one of them (RFC 9110 section 5.6.2)."

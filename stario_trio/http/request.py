@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from stario_trio.exceptions import HttpException
+from stario_trio.exceptions import ClientDisconnected, HttpException
 from stario_trio.http.cookies import parse_cookies
 from stario_trio.http.query import QueryParams
 from stario_trio.text import read_json
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 #: The bytes of one read, and so the most that is read of a body ahead of its handler. It is what the kernel has at
-#: most ready on loopback, and h11's own limit for a head.
+#: most ready on loopback, and h11's own limit for a head. A streamed body of up to as many can be read again.
 HIGH_WATER_MARK: Final = 64 * 1024
 #: Where a server that reads ahead goes on reading. This one reads when its handler asks; the name is Stario's.
 LOW_WATER_MARK: Final = 16 * 1024
@@ -40,32 +40,35 @@ class BodyReader:
 
     Nothing is read before a handler asks, so a handler that reads slowly slows its peer and holds no memory.
 
+    `read` keeps what it gets, also when a timeout ends it, and the next one goes on from there. Streams keep no more
+    than `HIGH_WATER_MARK` bytes: enough for the JSON of a page, nothing of an upload. As long as all that has come is
+    kept, each stream begins at the beginning, and `read` gives the whole.
+
     Args:
-        receive: returns the next piece, `b""` at the end; raises what `Peer.receive` raises.
+        receive: returns the next piece, `b""` at the end; raises what `Peer.receive` raises. If it is cancelled, it
+            has taken nothing. None if nothing comes.
     """
 
-    __slots__ = ("_body", "_receive", "_streaming")
+    __slots__ = ("_failure", "_kept", "_receive", "_received", "_waiting")
 
-    def __init__(self, receive: Callable[[], Awaitable[bytes]]) -> None:
-        self._receive = receive
-        self._streaming = False
-        self._body: bytes | None = None
+    def __init__(self, receive: Callable[[], Awaitable[bytes]] | None) -> None:
+        self._receive = receive  # None, too, when the body has come to its end
+        self._received = 0
+        # All that was received, None if it is not kept. One piece stays as it came, more of them grow in a bytearray:
+        # a peer may send single bytes.
+        self._kept: bytes | bytearray | None = b""
+        self._waiting = False
+        self._failure: Exception | None = None
 
     @classmethod
     def of(cls, body: bytes) -> BodyReader:
         """A body that is already there."""
-        reader = cls(_nothing)
-        reader._body = body
+        reader = cls(None)
+        reader._keep(body, math.inf)
         return reader
 
     def stream(self) -> AsyncIterator[bytes]:
-        """The body in pieces as they arrive; once, unless it has been read whole before or there is none.
-
-        A request without a body gives one empty piece, as in Stario.
-
-        Raises:
-            RuntimeError: somebody streams it already.
-        """
+        """The body in pieces as they arrive; see `Request.stream`."""
         return _Pieces(self)
 
     async def read(self, max_size: float | None = None) -> bytes:
@@ -76,70 +79,88 @@ class BodyReader:
 
         Raises:
             HttpException: 413, more than `max_size`; and what `Peer.receive` raises.
+            RuntimeError: what was streamed is not kept, or another task waits for the body.
         """
         limit = math.inf if max_size is None else max_size
-        if self._body is None:
-            body = bytearray()  # not a list of pieces: a peer may send them as single bytes
-            async for piece in self.stream():
-                body += piece
-                if len(body) > limit:
-                    raise HttpException(413, "Request body too large")
-            self._body = bytes(body)
-        if len(self._body) > limit:
-            raise HttpException(413, "Request body too large")
-        return self._body
+        while True:
+            if self._received > limit:
+                raise HttpException(413, "Request body too large")
+            if self._kept is None:
+                raise self._failure or _not_kept()
+            if self._receive is None:
+                return bytes(self._kept)
+            await self._wait_for_more(self._receive, math.inf)
 
-    async def first_piece(self) -> tuple[bytes, bool]:
-        """Begin a stream (for `stream`).
+    async def piece_at(self, start: int) -> bytes:
+        """What follows the first `start` bytes, `b""` at the end (for `stream`); raises as `read` does."""
+        if start < self._received:
+            if self._kept is None:
+                raise self._failure or _not_kept()
+            return bytes(self._kept[start:])
+        if self._receive is None:
+            return b""
+        return await self._wait_for_more(self._receive, HIGH_WATER_MARK)
 
-        Returns:
-            The first piece, and whether it is all there is: a body that has been read before, or none.
-        """
-        if self._body is not None:
-            return self._body, True
-        if self._streaming:
-            raise RuntimeError(
-                "Body already streaming. It can be streamed once: use `await req.body()` to read it repeatedly."
-            )
-        self._streaming = True
-        piece = await self._receive()
+    async def _wait_for_more(self, receive: Callable[[], Awaitable[bytes]], room: float) -> bytes:
+        if self._failure is not None:
+            raise self._failure
+        if self._waiting:
+            raise RuntimeError("Body already streaming: another task waits for it. Read it in one task.")
+        self._waiting = True
+        try:
+            piece = await receive()
+        except (HttpException, ClientDisconnected) as exc:
+            self._failure = exc  # who asks again must not wait again
+            self._kept = None
+            raise
+        finally:
+            self._waiting = False
+        self._keep(piece, room)
+        return piece
+
+    def _keep(self, piece: bytes, room: float) -> None:
+        self._received += len(piece)
         if not piece:
-            self._body = piece
-        return piece, not piece
+            self._receive = None
+            if isinstance(self._kept, bytearray):
+                self._kept = bytes(self._kept)  # to be given away again and again
+        elif self._kept is None or self._received > room:
+            self._kept = None
+        elif not self._kept:
+            self._kept = piece
+        elif isinstance(self._kept, bytearray):
+            self._kept += piece
+        else:
+            self._kept = bytearray(self._kept) + piece
 
-    async def next_piece(self) -> bytes:
-        """The next piece, `b""` at the end (for `stream`)."""
-        return await self._receive()
 
-
-async def _nothing() -> bytes:
-    return b""
+def _not_kept() -> RuntimeError:
+    return RuntimeError(
+        f"The beginning of the body is gone: of a body that is streamed, no more than {HIGH_WATER_MARK} bytes are "
+        "kept. To read a larger one again, get the whole with `await c.req.body()` first; `c.req.stream()`, "
+        "`c.req.json()` and `c.signals()` then use that."
+    )
 
 
 class _Pieces:
     """The iterator of `BodyReader.stream`: safe to abandon, since it holds nothing open."""
 
-    __slots__ = ("_done", "_reader", "_started")
+    __slots__ = ("_at", "_reader", "_started")
 
     def __init__(self, reader: BodyReader) -> None:
         self._reader = reader
+        self._at = 0
         self._started = False
-        self._done = False
 
     def __aiter__(self) -> _Pieces:
         return self
 
     async def __anext__(self) -> bytes:
-        if self._done:
+        piece = await self._reader.piece_at(self._at)
+        if not piece and self._started:
             raise StopAsyncIteration
-        if not self._started:
-            self._started = True
-            piece, self._done = await self._reader.first_piece()
-            return piece
-        piece = await self._reader.next_piece()
-        if not piece:
-            self._done = True
-            raise StopAsyncIteration
+        self._started = True
+        self._at += len(piece)
         return piece
 
 
@@ -228,11 +249,17 @@ class Request:
         Raises:
             HttpException: 400, 408 or 413, when the body breaks the rules.
             ClientDisconnected: the peer left before its end.
+            RuntimeError: more than 64 KiB of it have been streamed before, or another task waits for it.
         """
         return await self._body.read()
 
     def stream(self) -> AsyncIterator[bytes]:
-        """The body in pieces as they arrive; raises as `body` does."""
+        """The body in pieces as they arrive, so that one of any size needs no memory; raises as `body` does.
+
+        A stream may be left early. It can be begun again, or followed by `body`, `json` or `c.signals()`, and gives the
+        whole: up to 64 KiB (`HIGH_WATER_MARK`) of what was streamed are kept for that. To read a larger body more than
+        once, begin with `body`. A request without a body gives one empty piece.
+        """
         return self._body.stream()
 
     async def json(self) -> Any:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stario_trio.exceptions import StarioError
-from stario_trio.http.headers import TOKEN
-from stario_trio.http.misfits import check_handler, check_middleware
+from stario_trio.http.misfits import check_handler, check_method, check_middleware
 from stario_trio.http.staticassets import StaticAssets
 from stario_trio.http.unmatched import MethodNotAllowed, drop_trailing_slash, not_found
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from stario_trio.http.types import Context, Handler, Middleware
     from stario_trio.http.writer import Writer
 
-__all__ = ["Router"]
+__all__ = ["Router", "check_router"]
 
 
 class Router:
@@ -71,12 +70,7 @@ class Router:
         Raises:
             StarioError: the route exists, or an argument cannot work.
         """
-        if TOKEN.fullmatch(method) is None or method != method.upper():
-            raise StarioError(
-                "Method is not an upper-case token",
-                context={"method": method, "path": path},
-                help_text=f"Write {method.upper()!r}, or use get(), post() and the like.",
-            )
+        check_method(method, path)
         check_handler(handler, method, path)
         path = _normalize_path(path)
         wrapped = _wrap(handler, (*self._middleware, *middleware))
@@ -119,8 +113,9 @@ class Router:
         Routes that the other router gets later are not seen. Handlers find the whole path in `c.req.path`.
 
         Raises:
-            StarioError: one of the routes exists here.
+            StarioError: one of the routes exists here, or this is no prefix and router.
         """
+        check_router("mount", prefix, router)
         prefix = _normalize_path(prefix)
         for path, methods in list(router._exact.items()):
             for method, handler in list(methods.items()):
@@ -207,6 +202,22 @@ class Router:
         # A new list, as others may be reading: a list is empty for them while it is being sorted.
         entries = [*self._catchall, (prefix, {method: handler})]
         self._catchall = sorted(entries, key=lambda entry: len(entry[0]), reverse=True)
+
+
+def check_router(method: str, text: object, router: object) -> None:
+    """Refuse the wrong arguments, or the right ones in the wrong order, of `mount` and `host`.
+
+    Raises:
+        StarioError: not text and then a router.
+    """
+    if not isinstance(text, str) or not isinstance(router, Router):
+        name, example = ("prefix", "/api") if method == "mount" else ("pattern", "example.com")
+        raise StarioError(
+            f"{method}() takes a {name} and a router",
+            context={name: text, "router": router},
+            help_text="To serve one handler, use get(), post() and the like.",
+            example=f'api = Router()\napi.get("/", handler)\napp.{method}("{example}", api)',
+        )
 
 
 def _choose(methods: dict[str, Handler], method: str) -> Handler:

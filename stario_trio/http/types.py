@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar, overload
 
 from stario_trio.datastar.parse import parse_signals, signals_object
 from stario_trio.datastar.signals import read_signals
@@ -24,6 +25,8 @@ __all__ = ["Context", "ErrorHandler", "Handler", "Middleware"]
 T = TypeVar("T")
 
 
+# `init=False`: a dataclass's own with a default factory costs three times as much, for every request.
+@dataclass(slots=True, init=False, eq=False)
 class Context:
     """One request: what came in, where it belongs, and how it is traced.
 
@@ -36,24 +39,27 @@ class Context:
     `c("cache miss", {"key": k})` records an event and `c["user.id"] = 7` an attribute, on the current step.
     """
 
-    __slots__ = ("_unspanned", "app", "req", "span", "state")
+    app: Stario
+    req: Request
+    span: Span
+    state: dict[str, Any] = field(default_factory=dict[str, Any])
+    # What `c[key] = value` has set while the span keeps nothing: a handler may count on reading it back, and a tracer
+    # must not change what a program does.
+    _unspanned: dict[str, Any] | None = field(init=False, repr=False)
 
-    # By hand: a dataclass with a default factory costs three times as much, for every request.
     def __init__(self, app: Stario, req: Request, span: Span, state: dict[str, Any] | None = None) -> None:
-        self.app: Stario = app
-        self.req: Request = req
-        self.span: Span = span
-        self.state: dict[str, Any] = {} if state is None else state
-        # What `c[key] = value` has set while the span keeps nothing: a handler may count on reading it back, and a
-        # tracer must not change what a program does.
-        self._unspanned: dict[str, Any] | None = None
+        self.app = app
+        self.req = req
+        self.span = span
+        self.state = {} if state is None else state
+        self._unspanned = None
 
     @property
     def current(self) -> Span:
         """The innermost open step of this task, or the span of the request outside of any step."""
         step = _innermost.get()
         while step is not None:
-            if step.context is self and step.open:
+            if step.root is self.span and step.open:
                 return step.span
             step = step.outer
         return self.span
@@ -71,7 +77,7 @@ class Context:
         are unseen by others. An exception that leaves the block is recorded on the step.
         """
         with self.current.step(name, attributes) as span:
-            step = _Step(self, span, _innermost.get())
+            step = _Step(self.span, span, _innermost.get())
             _innermost.set(step)
             try:
                 yield span
@@ -122,10 +128,7 @@ class Context:
         return key in self._attributes()
 
     # Without this, iteration would fall back to c[0], c[1], ... which never ends.
-    __iter__: None = None
-
-    def __repr__(self) -> str:
-        return f"Context(app={self.app!r}, req={self.req!r}, span={self.span!r}, state={self.state!r})"
+    __iter__: ClassVar[None] = None
 
 
 class _Step:
@@ -135,10 +138,10 @@ class _Step:
     was started in then falls back to the next step around it, and steps may end in any order.
     """
 
-    __slots__ = ("context", "open", "outer", "span")
+    __slots__ = ("open", "outer", "root", "span")
 
-    def __init__(self, context: Context, span: Span, outer: _Step | None) -> None:
-        self.context = context
+    def __init__(self, root: Span, span: Span, outer: _Step | None) -> None:
+        self.root = root  # of its request; not the context, of which `dataclasses.replace` makes more
         self.span = span
         self.outer = outer
         self.open = True

@@ -148,9 +148,9 @@ class Writer:
     def cookie(
         self,
         name: str,
-        value: str,
+        value: str | float,
         *,
-        max_age: int | None = None,
+        max_age: int | str | None = None,
         expires: datetime | str | int | None = None,
         path: str = "/",
         domain: str | None = None,
@@ -160,11 +160,12 @@ class Writer:
     ) -> Self:
         """Set a cookie (RFC 6265 section 4.1).
 
-        `max_age` is in seconds; `expires` is an aware `datetime`, a Unix time in seconds, or the text to send.
+        A `value` that is no text is sent as its `str()`. `max_age` is in seconds; `expires` is an aware `datetime`, a
+        Unix time in seconds, or the text to send. What a URL's path may not hold is percent-encoded in `path`.
 
         Raises:
             RuntimeError: the head is sent already.
-            http.cookies.CookieError, ValueError: what would be sent is not a cookie.
+            http.cookies.CookieError, TypeError, ValueError: what would be sent is not a cookie.
         """
         self._before_start("cookie()")
         self.headers.add(
@@ -194,11 +195,16 @@ class Writer:
             raise RuntimeError(f"Response already started (headers sent): {what} comes too late. Call it earlier.")
 
     def _start(
-        self, status: int, size: int | None, body: bytes = b"", content_type: bytes | None = None, lines: bytes = b""
+        self,
+        status: int,
+        size: int | None,
+        body: bytes = b"",
+        content_type: bytes | None = None,
+        said: coding.Said = coding.UNCODED,
     ) -> None:
-        """Choose the framing and send the head, with the whole `body` behind it if `size` is its length.
+        """Choose the framing and send the head, with `body` behind it: all of it if `size` is its length.
 
-        `lines` are fields that belong to this body only: they are not kept for another try if this one fails.
+        `said` belongs to this body only: nothing of it is kept for another try if this one fails.
         """
         if self.started:
             raise RuntimeError(_STARTED)
@@ -209,8 +215,8 @@ class Writer:
             self._keep_alive = False
         connection = self._connection_option()
         if status == 304 and self.offer is not None:
-            lines = coding.encode_not_modified(self.offer, fields)
-        head.append(lines)
+            said = coding.encode_not_modified(self.offer, fields)
+        head.append(said.lines)
         if fields is not None:
             fields.remove("transfer-encoding").remove("content-length").remove("date")
             if connection is not None and "connection" in fields:
@@ -220,6 +226,10 @@ class Writer:
                 fields.remove("content-encoding")
             if content_type is not None:
                 fields.set("content-type", content_type)
+            if said.changes:
+                fields.field_lines()  # raises what the one below would
+                for name, value in said.changes.items():
+                    fields.rset(name, value)
             head.append(fields.field_lines())
         elif content_type is not None:
             head.append(b"content-type: %s\r\n" % content_type)
@@ -236,7 +246,11 @@ class Writer:
         self._status = status
         if fields is not None:
             fields.seal()
-        self._peer.send(whole)
+        try:
+            self._peer.send(whole)
+        except BaseException:
+            self.abort()  # whatever came now would come without its head
+            raise
 
     def _choose_framing(self, status: int, size: int | None) -> Framing:
         if self._method == "HEAD" or status in (204, 304):
@@ -367,10 +381,10 @@ class Writer:
         self._respond(_as_bytes(body), encode_value(content_type), status)
 
     def _respond(self, body: bytes, content_type: bytes, status: int) -> None:
-        lines = b""
+        said = coding.UNCODED
         if self.offer is not None and len(body) >= self.offer[0].min_size and not self.started:
-            body, lines = coding.encode(self.offer, self._headers, body, content_type, status)
-        self._start(status, len(body), body, content_type, lines)
+            body, said = coding.encode(self.offer, self._headers, body, content_type, status)
+        self._start(status, len(body), body, content_type, said)
         self.completed = True
 
     def text(self, content: str, status: int = 200) -> None:
@@ -498,18 +512,22 @@ class Writer:
     def _event(self, event: bytes) -> None:
         if self.completed:
             raise RuntimeError("Cannot send SSE events after response is completed.")
-        if self._framing is None:
-            fields = self.headers
-            compressor, lines = None, b""
-            if self.offer is not None:
-                compressor, lines = coding.encode_events(self.offer, fields)
-            fields.set("content-type", "text/event-stream")
-            fields.set("cache-control", "no-cache")
-            fields.set("connection", "keep-alive")
-            self._start(200, None, lines=lines)
-            if self._method != "HEAD":
-                self._compressor = compressor
-        self._piece(event)
+        if self._framing is not None:
+            self._piece(event)
+            return
+        fields = self.headers
+        compressor, said = None, coding.UNCODED
+        if self.offer is not None:
+            compressor, said = coding.encode_events(self.offer, fields)
+        if compressor is not None and self._method != "HEAD":
+            event = compressor.block(event)  # before the head is sent: what fails here can still become a 500
+        else:
+            compressor = None
+        fields.set("content-type", "text/event-stream")
+        fields.set("cache-control", "no-cache")
+        fields.set("connection", "keep-alive")
+        self._start(200, None, event, said=said)
+        self._compressor = compressor
 
 
 def _as_bytes(data: object) -> bytes:

@@ -21,7 +21,10 @@ class RecordedHeaders(dict[str, str]):
 
     A dict with lower-case names that holds the first value of each, and every method of `Headers` besides; names are
     taken in any case. Until the head is sent it shows what the handler has set, and then what the peer has got,
-    without the fields that only delimit or date a message. `items()` gives pairs of bytes, as `Headers` does.
+    without the fields that only delimit or date a message.
+
+    Where the two differ it is a dict: `items()` gives pairs of str. A handler in production gets all values from it,
+    in pairs of bytes.
 
     Args:
         fields: what the writer will send. Every change goes there.
@@ -69,10 +72,6 @@ class RecordedHeaders(dict[str, str]):
     def rgetlist(self, name: bytes) -> list[bytes]:
         """See `Headers.rgetlist`."""
         return self._shown.rgetlist(name)
-
-    def items(self) -> list[tuple[bytes, bytes]]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]  (a handler gets what the server would give it)
-        """See `Headers.items`."""
-        return self._shown.items()
 
     def field_lines(self) -> bytes:
         """See `Headers.field_lines`."""

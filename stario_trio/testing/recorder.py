@@ -20,6 +20,7 @@ from stario_trio.testing.reader import ResponseReader
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
     from datetime import datetime
+    from types import TracebackType
     from typing import Literal, Self
 
     import trio
@@ -37,13 +38,19 @@ _EVENTS_AFTER_ONE_SHOT = f"Cannot stream after one-shot response started. {_NOT_
 class ResponseRecorder(Writer):
     """A `Writer` for unit tests: `await handler(c, w)`, then look at what `w` holds. Needs no event loop.
 
+    `async with ResponseRecorder() as w:` around the handler does what the server does when a handler has ended: it
+    closes what `w.alive(source)` has opened and a `break` has left open, and ends the response.
+
     `w.disconnect.set()` is the peer leaving, and `w.shutdown.set()` the server's stop.
+
+    Args:
+        method: of the request; a HEAD is answered without a body.
     """
 
-    def __init__(self) -> None:
-        self._reader = ResponseReader()
+    def __init__(self, *, method: str = "GET") -> None:
+        self._reader = ResponseReader(method)
         self._recording = WatchfulPeer(self._sent)
-        super().__init__(self._recording)
+        super().__init__(self._recording, method=method)
         self._view = RecordedHeaders(super().headers)
         self._chosen: int | None = None
         self._streams_events = False
@@ -59,6 +66,17 @@ class ResponseRecorder(Writer):
         reader.feed(data)
         if head_is_new and reader.status:
             self._view.show(reader.fields)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self.sources is not None:
+            await self.sources.aclose()  # noqa: ASYNC102  (each knows itself what its close may wait for)
+        if exc is None:
+            self.end()
 
     # What a test looks at
 
@@ -157,9 +175,9 @@ class ResponseRecorder(Writer):
     def cookie(
         self,
         name: str,
-        value: str = "",
+        value: str | float = "",
         *,
-        max_age: int | None = None,
+        max_age: int | str | None = None,
         expires: datetime | str | int | None = None,
         path: str | None = "/",
         domain: str | None = None,
@@ -319,6 +337,12 @@ class ResponseRecorder(Writer):
         self._sse_by_hand(events.comment(text))
         self.sse_events.append({"type": "comment", "data": text})
 
+    def _event(self, event: bytes) -> None:
+        if self._chosen is not None and not self.started:
+            self._begin_events()
+            self.write_headers(self._chosen)
+        super()._event(event)
+
     def _sse_by_hand(self, data: bytes) -> None:
         with self._events():
             self._begin_events()
@@ -340,7 +364,7 @@ class ResponseRecorder(Writer):
         self.header("content-type", "text/event-stream")
         with self._events():
             self._begin_events()
-            self.write_headers(200)
+            self.write_headers(self._chosen or 200)
         yield events.SSERecorder(self)
         self.close()
 

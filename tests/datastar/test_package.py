@@ -2,9 +2,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
+import pytest
+
+import stario_trio
 from stario_trio import datastar
 from stario_trio.datastar import format, parse, signals, sse  # noqa: A004  (the original's name)
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 
 def test_the_names_of_the_original_are_there() -> None:
@@ -15,6 +22,16 @@ def test_the_names_of_the_original_are_there() -> None:
     assert {"get_signals", "FileSignal", "SignalValue", "SignalsDict"} <= set(signals.__all__)
     for module in (datastar, sse, format, parse, signals):
         assert [name for name in module.__all__ if not hasattr(module, name)] == []
+
+
+@pytest.mark.parametrize("module", [datastar, stario_trio])
+@pytest.mark.parametrize(("name", "instead"), [("at", "@get('/path')"), ("data", "from datastar_py import")])
+def test_a_name_that_is_left_out_tells_what_to_write(module: ModuleType, name: str, instead: str) -> None:
+    with pytest.raises(ImportError, match=f"Stario's '{name}' is not here") as caught:
+        exec(f"from {module.__name__} import {name}")
+    assert instead in str(caught.value)
+    with pytest.raises(AttributeError, match="nothing"):
+        module.nothing  # noqa: B018
 
 
 def test_libraries_of_schemas_are_not_imported_for_those_who_use_none() -> None:

@@ -381,6 +381,20 @@ def test_bug_45_a_field_of_one_line_refuses_a_second(evil: str, which: int) -> N
         one_line_fields(evil)[which]()
 
 
+@pytest.mark.parametrize("wrong", [5, b"#a"])
+@pytest.mark.parametrize("which", range(8))
+def test_a_field_that_is_no_text_is_refused(wrong: Any, which: int) -> None:
+    with pytest.raises(StarioError, match="It is text: decode bytes"):
+        one_line_fields(wrong)[which]()
+
+
+@pytest.mark.parametrize("wrong", [5, b"f()", None])
+def test_code_that_is_no_text_is_refused(wrong: Any) -> None:
+    with pytest.raises(StarioError, match="Invalid code") as caught:
+        sse.script(wrong)
+    assert caught.value.context == {"code": wrong}
+
+
 @given(one_line.filter(bool))
 def test_a_field_of_one_line_is_read_back(value: str) -> None:
     event = read_one(sse.patch("x", selector=value, event_id=value))
@@ -490,6 +504,13 @@ def test_attribute_values_are_escaped(value: str) -> None:
     if "\0" not in value:  # which HTML itself replaces
         assert parser.attributes == [("data-x", re.sub("\r\n|\r", "\n", value))]
     assert parser.inside == ["x"]
+
+
+@pytest.mark.parametrize("attributes", [{"async": None}, {"async": True}, {"n": 5}, {5: "n"}, {"n": b"x"}])
+def test_attributes_are_text(attributes: Any) -> None:
+    with pytest.raises(StarioError, match="Attributes are text") as caught:
+        sse.script("x", attributes=attributes)
+    assert "attributes={'async': ''}" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a>", "a=b", "a/", 'a"', "a'", "<a", "a\n", "a\0", "\x7f"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 import pytest
 import trio
 
+from stario_trio.exceptions import StarioError
 from stario_trio.relay import Relay
 from tests.support.peer import FakePeer
 
@@ -370,6 +371,29 @@ async def test_a_source_that_was_never_asked_is_closed(make: SourceType, autojum
     async with Handler() as it:
         it.w.alive(source)
     assert source.closed == (0 if make is Generating else 1)  # a generator that has not begun has nothing to close
+
+
+async def generate() -> AsyncIterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("source", "help_text"),
+    [([1, 2], "write `for` in the block"), (5, "write `for`"), (generate, "It is a function: call it")],
+)
+async def test_what_is_no_source_is_refused_at_once(source: Any, help_text: str) -> None:
+    with pytest.raises(StarioError, match="needs an async iterable") as caught:
+        FakePeer().writer().alive(source)
+    assert help_text in str(caught.value)
+
+
+async def test_an_error_of_the_sources_own_is_not_taken_for_none() -> None:
+    class Broken:
+        def __aiter__(self) -> AsyncIterator[int]:
+            raise AttributeError("its own")
+
+    with pytest.raises(AttributeError, match="its own"):
+        FakePeer().writer().alive(Broken())
 
 
 @pytest.mark.spec("AL-02")

@@ -170,6 +170,15 @@ def test_an_app_needs_a_tracer() -> None:
         Stario()  # type: ignore[call-arg]
 
 
+@pytest.mark.parametrize("wrong", [None, "x", 5, NoopTracer, Span])
+def test_what_makes_no_span_is_no_tracer(wrong: Any) -> None:
+    """A class of tracers can be called with a name, too; but what it makes of it is a tracer."""
+    with pytest.raises(StarioError, match="Invalid tracer") as caught:
+        Stario(wrong)
+    name = getattr(wrong, "__name__", "JsonTracer")
+    assert f"with {name}() as tracer:" in str(caught.value)
+
+
 async def test_a_tracer_that_raises_changes_nothing() -> None:
     def tracer(name: str) -> Span:
         raise LookupError
@@ -340,6 +349,78 @@ async def test_bug_67_the_answer_keeps_what_holds_for_an_error_too() -> None:
     ]
 
 
+@pytest.mark.upstream_bug(67)
+@pytest.mark.parametrize("name", sorted([
+    "content-type", "content-length", "content-encoding", "content-language", "content-location", "content-range",
+    "content-disposition", "content-md5", "content-digest", "repr-digest", "etag", "last-modified", "transfer-encoding",
+]))  # fmt: skip
+async def test_bug_67_no_field_of_the_content_is_the_errors(name: str) -> None:
+    it = await Exchange().ask(raising(HttpException(404, "no"), lambda w: w.headers.rset(name.encode(), b"7")))
+    assert it.response.headers.get(name) == {"content-type": "text/plain; charset=utf-8", "content-length": "2"}.get(
+        name
+    )
+
+
+@pytest.mark.parametrize("name", ["content-security-policy", "content-security-policy-report-only", "vary", "expires"])
+async def test_an_error_keeps_the_fields_that_only_sound_alike(name: str) -> None:
+    it = await Exchange().ask(raising(HttpException(404, "no"), lambda w: w.headers.set(name, "x")))
+    assert it.response.headers[name] == "x"
+
+
+async def test_a_raised_304_says_what_a_304_that_is_sent_says() -> None:  # RFC 9110 section 15.4.5
+    fields = {
+        "etag": '"v1"',
+        "cache-control": "max-age=60",
+        "last-modified": "x",
+        "content-location": "/a",
+        "expires": "x",
+    }
+    raised = await Exchange().ask(raising(HttpException(304), lambda w: w.headers.update(fields)))
+
+    async def sends(c: Context, w: Writer) -> None:
+        w.headers.update(fields)
+        w.empty(304)
+
+    sent = await Exchange().ask(sends)
+    assert raised.response.fields == sent.response.fields
+    assert fields.items() <= raised.response.headers.items()
+
+
+@pytest.mark.parametrize("status", [301, 404])
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (["no-store"], "no-store"),
+        (["private, max-age=3600"], "private"),
+        (["max-age=3600", "No-Cache"], "no-cache"),
+        (['private="x-mine, x-other", NO-STORE'], "no-store, private"),
+        (["public, max-age=3600, immutable"], None),
+        (["x-private, no-storey"], None),
+    ],
+)
+async def test_what_must_not_be_stored_stays_so(status: int, said: list[str], kept: str | None) -> None:
+    """Caches may store a 301 or a 404 that says nothing of it (RFC 9111 section 4.2.2)."""
+
+    def fields(w: Writer) -> None:
+        for value in said:
+            w.headers.add("cache-control", value)
+
+    it = await Exchange().ask(raising(HttpException(status, "/x"), fields))
+    assert it.response.headers.get("cache-control") == kept
+
+
+async def test_an_error_handler_may_set_what_was_dropped() -> None:
+    it = Exchange()
+
+    def caches(_c: Context, w: Writer, _exc: LookupError) -> None:
+        w.headers.set("cache-control", "max-age=1")
+        w.text("gone", 410)
+
+    it.app.on_error(LookupError, caches)
+    await it.ask(raising(LookupError(), lambda w: w.headers.set("cache-control", "max-age=99")))
+    assert it.response.headers["cache-control"] == "max-age=1"
+
+
 async def test_an_http_exception_with_a_status_that_does_not_exist_is_a_500() -> None:
     error = HttpException(99999, "x")
     it = await Exchange().ask(raising(error))
@@ -366,6 +447,30 @@ def says(text: str) -> Callable[[Context, Writer, Exception], None]:
         w.text(f"{text}:{exc}", 422)
 
     return handler
+
+
+def yielding(_c: Context, _w: Writer, _exc: Exception) -> Generator[None]:
+    yield
+
+
+@pytest.mark.parametrize(
+    ("arguments", "help_text"),
+    [
+        ((404, says("x")), "To answer a status, register HttpException"),
+        ((says("x"), ValueError), "The first argument is a class of exceptions"),
+        ((ValueError(), says("x")), "The first argument"),
+        ((str, says("x")), "The first argument"),
+        ((ValueError, None), "The second argument is a function"),
+        ((ValueError, "page"), "The second argument"),
+        ((ValueError, Router), "The second argument"),
+        ((ValueError, yielding), "It has a `yield`"),
+    ],
+)
+def test_what_can_never_answer_an_error_is_refused(arguments: tuple[Any, Any], help_text: str) -> None:
+    with pytest.raises(StarioError, match="Not an error handler") as caught:
+        Stario(NoopTracer()).on_error(*arguments)
+    assert help_text in (caught.value.help_text or "")
+    assert "app.on_error(HttpException, on_http)" in str(caught.value)
 
 
 async def test_an_error_handler_answers_and_leaves_no_trace() -> None:
@@ -917,6 +1022,13 @@ def test_a_host_that_cannot_be_registered(pattern: str, message: str) -> None:
     app.host("*.e.com", Router())
     with pytest.raises(StarioError, match=message):
         app.host(pattern, Router())
+
+
+@pytest.mark.parametrize("arguments", [("a.com", hello), ("a.com", None), (Router(), "a.com"), (None, Router())])
+def test_a_host_has_a_router_and_nothing_else(arguments: tuple[Any, Any]) -> None:
+    with pytest.raises(StarioError, match=r"host\(\) takes a pattern and a router") as caught:
+        Stario(NoopTracer()).host(*arguments)
+    assert 'app.host("example.com", api)' in str(caught.value)
 
 
 @pytest.mark.parametrize("pattern", ["a.com", "*.a.com", "", "127.0.0.1", "[::1]", "localhost", "a.com.", "xn--a_b"])

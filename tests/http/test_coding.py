@@ -128,7 +128,8 @@ def test_what_gets_no_smaller_is_sent_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content_type", "compressed"), [(b"image/png", False), (b"font/woff2", False), (b"image/svg+xml", True)]
+    ("content_type", "compressed"),
+    [(b"image/png", False), (b"font/woff2", False), (b"font/ttf", True), (b"font/otf", True), (b"image/svg+xml", True)],
 )
 def test_types_that_are_compressed_already(content_type: bytes, compressed: bool) -> None:
     headers = response_to(lambda w: w.respond(PAGE.encode(), content_type)).headers
@@ -233,6 +234,50 @@ def test_a_304_says_nothing_new_of_a_picture() -> None:
     fields = {"etag": '"v1"', "content_type": "image/png"}
     response = response_to(lambda w: (with_fields(**fields)(w), w.empty(304)))
     assert response.headers == {"date": DATE, "etag": '"v1"', "content-type": "image/png"}
+
+
+@pytest.mark.parametrize(
+    ("held", "sent"),
+    [
+        ('"v1"', '"v1"'),
+        ('"v0", "v1"', '"v1"'),
+        ('W/"v1"', 'W/"v1"'),
+        ('"v1", W/"v1"', 'W/"v1"'),
+        ('"v1,"', 'W/"v1"'),
+        ("*", 'W/"v1"'),
+        ('"a', 'W/"v1"'),
+    ],
+)
+def test_a_304_names_what_the_client_has(held: str, sent: str) -> None:
+    """Who has the strong tag alone was sent these bytes: the body was short, say, which a 304 cannot tell."""
+    peer = FakePeer()
+    w = writer(peer)
+    assert w.offer is not None
+    for line in held.split(", "):  # a list may come in several lines
+        w.offer[1].add("if-none-match", line)
+    w.headers.set("etag", '"v1"')
+    w.empty(304)
+    assert Response(peer.sent).headers == {"date": DATE, "etag": sent, "vary": "accept-encoding"}
+
+
+@pytest.mark.parametrize("short", [True, False])
+async def test_a_304_has_the_etag_of_the_200_before_it(short: bool) -> None:
+    async def handler(c: Context, w: Writer) -> None:
+        w.headers.set("etag", '"v1"')
+        if '"v1"' in c.req.headers.get("if-none-match", ""):
+            raise HttpException(304)
+        w.text("short" if short else PAGE)
+
+    app = app_of(("/", handler))
+    tags = list[str]()
+    for _ in range(3):
+        peer = FakePeer()
+        fields = [("if-none-match", tag) for tag in tags[-1:]]
+        await app.handle_request(peer.request("GET", "/", ("accept-encoding", "gzip"), *fields), peer.writer())
+        response = Response(peer.sent)
+        assert response.status == (304 if tags else 200)
+        tags.append(response.headers["etag"])
+    assert tags == ['"v1"' if short else 'W/"v1"'] * 3
 
 
 @pytest.mark.parametrize("accept", [None, "gzip"])
@@ -366,6 +411,86 @@ def test_a_stream_with_a_hole_is_cut() -> None:
     assert peer.aborted
     with pytest.raises(RuntimeError, match="completed"):
         w.sync({"a": 3})
+
+
+def break_compressor(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    def fail(*_: object) -> bytes:
+        raise OSError("broken")
+
+    monkeypatch.setattr(type(CompressionConfig().select("gzip")), method, fail)
+
+
+def test_a_first_event_that_cannot_be_compressed_leaves_the_response_unstarted(monkeypatch: pytest.MonkeyPatch) -> None:
+    break_compressor(monkeypatch, "block")
+    peer = FakePeer()
+    w = writer(peer)
+    w.headers.set("etag", '"v1"').set("vary", "cookie")
+    with pytest.raises(OSError, match="broken"):
+        w.sync({"a": 1})
+    assert (bytes(peer.sent), w.started) == (b"", False)
+    assert w.headers.items() == [(b"etag", b'"v1"'), (b"vary", b"cookie")]
+    w.text("short")
+    assert Response(peer.sent).text == "short"
+
+
+@pytest.mark.parametrize(("method", "min_size"), [("block", 256), ("frame", 0)])
+async def test_a_compressor_that_fails_is_a_clean_500(
+    monkeypatch: pytest.MonkeyPatch, method: str, min_size: int
+) -> None:
+    async def handler(_c: Context, w: Writer) -> None:
+        if method == "block":
+            w.sync({"a": 1})
+        else:
+            w.text("x")
+
+    break_compressor(monkeypatch, method)
+    response, _ = await answer_of(handler, "gzip", Stario(NoopTracer(), CompressionConfig(min_size=min_size)))
+    assert (response.status, response.text) == (500, "Internal Server Error")
+
+
+@pytest.mark.parametrize("accept", [None, "gzip"])
+def test_the_head_and_the_first_event_are_sent_together(accept: str | None) -> None:
+    peer = Counting()
+    w = writer(peer, accept)
+    w.sync({"a": 1})
+    w.sync({"a": 2})
+    assert peer.sends == 2
+
+
+class Counting(FakePeer):
+    sends = 0
+
+    def send(self, data: bytes, *, last: bool = False) -> None:
+        self.sends += 1
+        super().send(data, last=last)
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [
+        lambda w: w.text(PAGE, 99),
+        lambda w: spoil(w, lambda: w.text(PAGE)),
+        lambda w: spoil(w, lambda: w.sync({})),
+        lambda w: spoil(w, lambda: w.empty(304)),
+    ],
+)
+def test_a_try_that_fails_changes_no_field_of_the_handler(fail: Callable[[Writer], object]) -> None:
+    peer = FakePeer()
+    w = writer(peer)
+    w.headers.set("etag", '"v1"').set("vary", "cookie")
+    with pytest.raises((StarioError, ValueError)):
+        fail(w)
+    assert (w.headers.get("etag"), w.headers.get("vary")) == ('"v1"', "cookie")
+    w.text("short")
+    assert Response(peer.sent).headers["etag"] == '"v1"'
+
+
+def spoil(w: Writer, write: Callable[[], object]) -> None:
+    w.headers.rset(b"x-bad", b"a\r\nb")
+    try:
+        write()
+    finally:
+        w.headers.remove("x-bad")
 
 
 # Anything at all

@@ -20,6 +20,8 @@ PIECES = st.lists(st.binary(max_size=40), max_size=6)
     [
         (200, b"HTTP/1.1 200 OK\r\n"),
         (413, b"HTTP/1.1 413 Content Too Large\r\n"),
+        (414, b"HTTP/1.1 414 URI Too Long\r\n"),
+        (416, b"HTTP/1.1 416 Range Not Satisfiable\r\n"),
         (418, b"HTTP/1.1 418 I'm a Teapot\r\n"),
         (422, b"HTTP/1.1 422 Unprocessable Content\r\n"),
         (HTTPStatus.NOT_FOUND, b"HTTP/1.1 404 Not Found\r\n"),

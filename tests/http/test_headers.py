@@ -160,6 +160,14 @@ def test_a_name_is_a_token(bad: str | bytes) -> None:
     assert len(headers) == 0
 
 
+def test_a_name_is_text() -> None:
+    number: Any = 5
+    headers = Headers()
+    for use in (lambda: headers.set(number, "v"), lambda: headers.get(number), lambda: number in headers):
+        with pytest.raises(TypeError, match="A header name is str or bytes, not int: 5"):
+            use()
+
+
 @pytest.mark.parametrize("code", [*range(9), *range(10, 32), 127])
 def test_a_value_has_no_control_character(code: int) -> None:
     bad = f"good{chr(code)}"

@@ -140,6 +140,17 @@ def test_a_method_nobody_can_ask_for_is_refused(method: str) -> None:
         Router().handle(method, "/a", named("it"))
 
 
+@pytest.mark.parametrize(
+    ("method", "help_text"),
+    [("get", "Write 'GET'"), ("GET POST", "one word"), ("GET,POST", "one word"), (["GET", "POST"], "once for each")],
+)
+def test_the_help_for_a_method_fits_the_mistake(method: Any, help_text: str) -> None:
+    with pytest.raises(StarioError) as caught:
+        Router().handle(method, "/a", named("it"))
+    assert help_text in (caught.value.help_text or "")
+    assert f"Write {method!r}" not in (caught.value.help_text or "")
+
+
 async def test_another_method_is_405_with_those_there_are() -> None:
     router = Router()
     router.get("/a", named("get"))
@@ -452,6 +463,13 @@ def test_mounting_twice_is_a_duplicate() -> None:
         router.mount("/a", child)
 
 
+@pytest.mark.parametrize("arguments", [(Router(), "/x"), ("/x", None), ("/x", print), ("/x", Router), (None, Router())])
+def test_what_is_no_prefix_and_router_is_not_mounted(arguments: tuple[Any, Any]) -> None:
+    with pytest.raises(StarioError, match=r"mount\(\) takes a prefix and a router") as caught:
+        Router().mount(*arguments)
+    assert 'app.mount("/api", api)' in str(caught.value)
+
+
 async def test_a_router_can_be_mounted_into_itself() -> None:
     router = Router()
     router.get("/x", named("x"))
@@ -540,6 +558,10 @@ async def generating(c: Context, w: Writer) -> Any:
     yield
 
 
+def yielding(c: Context, w: Writer) -> Any:
+    yield
+
+
 class PlainPage:
     def __call__(self, c: Context, w: Writer) -> None: ...
 
@@ -550,7 +572,9 @@ class PlainPage:
     ("handler", "help_text"),
     [
         (plain, "async def"),
-        (generating, "async def"),
+        (generating, "`yield`"),
+        (yielding, "`yield`"),
+        (functools.partial(generating), "`yield`"),
         (PlainPage(), "async def"),
         (PlainPage().method, "async def"),
         (functools.partial(plain), "async def"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import typing
@@ -71,6 +72,21 @@ def test_construction_by_position_and_by_keyword() -> None:
         assert repr(c) == f"Context(app='the app', req=<Request GET />, span={span!r}, state={{'user': 1}})"
 
 
+def test_it_is_a_dataclass() -> None:
+    c = a_context()
+    assert [field.name for field in dataclasses.fields(c)] == ["app", "req", "span", "state", "_unspanned"]
+    with c.step("middleware") as step:
+        inner = dataclasses.replace(c, state={"user": 1})
+        assert (inner.app, inner.req, inner.span, inner.state) == (c.app, c.req, c.span, {"user": 1})
+        assert inner.current is step
+    assert c.state == {}
+    match c:
+        case Context(app, req, span, state):
+            assert (app, req, span, state) == (c.app, c.req, c.span, c.state)
+    assert c != inner
+    assert len({c, inner, c}) == 2, "each is itself, whatever it holds"
+
+
 def test_state_is_a_fresh_dict() -> None:
     one, two = a_context(), a_context()
     one.state["x"] = 1
@@ -93,6 +109,7 @@ def test_there_are_no_other_attributes() -> None:
 @pytest.mark.upstream_bug(2)
 def test_annotations_resolve() -> None:
     assert list(inspect.signature(Context).parameters) == ["app", "req", "span", "state"]
+    assert typing.get_type_hints(Context)["app"] is app.Stario
     hints = typing.get_type_hints(Context.__init__)
     assert hints["app"] is app.Stario
     assert hints["req"] is Request
@@ -104,7 +121,7 @@ def test_annotations_resolve() -> None:
 def test_aliases_resolve_where_they_are_used() -> None:
     def uses(handler: Handler, middleware: Middleware, on_error: ErrorHandler[KeyError]) -> None: ...
 
-    hints = typing.get_type_hints(uses, globalns=vars(types))
+    hints = typing.get_type_hints(uses, globalns=dict(vars(types)))
     assert typing.get_args(hints["handler"])[0] == [Context, Writer]
     assert typing.get_args(hints["middleware"]) == ([hints["handler"]], hints["handler"])
     assert typing.get_args(hints["on_error"])[0] == [Context, Writer, KeyError]
@@ -311,7 +328,8 @@ async def test_signals_and_their_types() -> None:
 
 @pytest.mark.upstream_bug(50)
 async def test_bug_50_signals_that_do_not_fit() -> None:
-    for signals, detail in (([1], "not a JSON object"), ({}, "missing text")):
+    wrong: list[tuple[object, str]] = [([1], "not a JSON object"), ({}, "missing text")]
+    for signals, detail in wrong:
         with pytest.raises(HttpException) as info:
             await a_context_with(signals).signals(Search)
         assert (info.value.status_code, info.value.detail) == (400, f"Invalid signals: {detail}")

@@ -576,6 +576,22 @@ def test_a_status_that_does_not_exist_is_refused_before_anything_is_sent(status:
         assert (bytes(peer.sent), w.started, w.status_code) == (b"", False, None)
 
 
+@pytest.mark.parametrize("write", [lambda w: w.text("x"), lambda w: w.write(b"x"), lambda w: w.sync({"a": 1})])
+def test_a_head_that_could_not_be_sent_is_the_end_of_its_response(write: Callable[[Writer], object]) -> None:
+    """Whatever came after it would reach the peer without a head."""
+    peer = FakePeer()
+    w = peer.writer()
+    peer.full = StarioError("full")
+    with pytest.raises(StarioError, match="full"):
+        write(w)
+    assert peer.aborted
+    peer.full = None
+    with pytest.raises(RuntimeError):
+        w.sync({"a": 2})
+    w.end()
+    assert peer.sent == b""
+
+
 # Redirects
 
 

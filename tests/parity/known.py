@@ -126,7 +126,11 @@ BUGS: dict[int, Bug] = {
     ),
     65: Bug("the terminal's tracer shares a set with its thread, without a lock", "there is a queue between them"),
     66: Bug("the recorder lacks half of the writer", "it has what the writer has"),
-    67: Bug("a 500 carries the cache headers of the response that failed", "only what holds for an error too"),
+    67: Bug(
+        "a 500 carries the cache headers of the response that failed",
+        "a bare 500 carries none of its fields; another answer to an exception none of its content, its validators "
+        "and its leave to be cached, but what forbids that",
+    ),
 }
 
 _STOP = "tests/spec/test_stop.py::"

@@ -61,11 +61,15 @@ def find(package: str, name: str) -> Any:
     path = package
     for part in name.split("."):
         if isinstance(found, ModuleType):
-            if hasattr(found, part):
+            try:
                 found = getattr(found, part)
+            except ImportError:  # a name that is left out, and the module says what to write instead
+                return Missing.NAME
+            except AttributeError:
+                path += f".{part}"
+            else:
                 path += f".{part}"
                 continue
-            path += f".{part}"
             try:
                 found = importlib.import_module(path)
             except ModuleNotFoundError as exc:

@@ -59,7 +59,7 @@ _EVENT = "Also takes `event_id` and `retry_duration`, the other fields of an eve
 _MAPPING = "Attributes may be any mapping."
 _GLUE = "The server made it of callbacks. Nothing else calls it."
 _SUGAR = "Helps `data` and `at`, which are left out."
-_RECORDER = "As that of the writer, which it is."
+_RECORDER = "As that of the writer, which it is: what cannot be sent raises."
 _ONE_SHOT = "Any mapping of headers, any status. Framed, checked and refused as by the writer."
 _CHAIN = "Typed as whatever the recorder is."
 
@@ -85,7 +85,9 @@ VERDICTS: dict[str, Verdict] = {
     # testing
     "testing.TestRequest": Better("Any mappings."),
     "testing.ResponseRecorder": Better(
-        "A real `Writer` in front of a client of memory, so that every handler runs on it. `sent` is the bytes.", 66
+        "A real `Writer` in front of a client of memory, so that every handler runs on it. `sent` is the bytes; "
+        "`method` may be HEAD; as a context manager it closes what a handler has left open.",
+        66,
     ),
     "testing.ResponseRecorder.disconnect": Better("A `trio.Event`. There is `shutdown` as well."),
     "testing.ResponseRecorder.alive": Better(
@@ -105,25 +107,25 @@ VERDICTS: dict[str, Verdict] = {
     "testing.ResponseRecorder.json": Better(_ONE_SHOT),
     "testing.ResponseRecorder.html": Better(_ONE_SHOT),
     "testing.ResponseRecorder.text": Better(_ONE_SHOT),
-    "testing.ResponseRecorder.redirect": Better(_ONE_SHOT),
+    "testing.ResponseRecorder.redirect": Better(f"{_ONE_SHOT} `location` is what the peer gets, percent-encoded."),
     "testing.ResponseRecorder.empty": Better(_ONE_SHOT),
     "testing.ResponseRecorder.write": Better("Can be chained."),
     "testing.ResponseRecorder.sse": Better("Typed as what it is, a context manager's generator."),
     "testing.ResponseRecorder.started": Better("True after an event too.", 66),
     "testing.SSERecorder": NameOnly("`recorder.sse()` makes it."),
     # http.app
-    "http.app.Stario": Better("`compression=None` turns it off."),
+    "http.app.Stario": Better("`compression=None` turns it off. A class as the tracer is refused."),
     "http.app.Stario.on_error": Better(
         "`Exception` is the handler of all the rest; any awaitable is awaited; one that fails is told beside the "
         "error it was called for.",
         *(5, 6, 7),
     ),
     "http.app.Stario.host": Better(
-        "A pattern that can never match is an error. A wildcard needs something in its place."
+        "A pattern that can never match, and what is no router, is an error. A wildcard needs something in its place."
     ),
     "http.app.Stario.handle_request": Better(
-        "A response that fails half-way is cut, a cancelled one sends nothing, and no field of a failed response "
-        "leaks into the error's.",
+        "A response that fails half-way is cut, a cancelled one sends nothing, and no field of a failed response's "
+        "content leaks into the error's. A raised 304 keeps them all.",
         *(8, 9, 67),
     ),
     "http.app.Stario.serve": Better(
@@ -142,8 +144,9 @@ VERDICTS: dict[str, Verdict] = {
     "http.app.Server.__eq__": LeftOut("Two servers are never equal: each is one run."),
     # http.router
     "http.router.Router.handle": Better(
-        "A method in lower case, which nobody could ask for, and a plain function are refused."
+        "A method in lower case, which nobody could ask for, a plain function and a generator are refused."
     ),
+    "http.router.Router.mount": Better("What is no router is refused."),
     "http.router.Router.dispatch": Better(
         "A trailing slash is redirected with its query, within this host and as a POST if it was one; `/files/*` "
         "ends at a segment.",
@@ -151,13 +154,13 @@ VERDICTS: dict[str, Verdict] = {
     ),
     # http.types
     "http.types.Context": Better(
-        "Also readable: `c[key]`, `key in c`. Its annotations resolve. `state` may be left out.", 2
+        "Also readable: `c[key]`, `key in c`. Its annotations resolve. `state` may be left out. Still a dataclass.", 2
     ),
     "http.types.Context.__call__": Better(_MAPPING),
     "http.types.Context.__eq__": LeftOut("Two contexts are never equal: each is one request."),
     "http.types.Context.step": Better(f"{_MAPPING} Tasks of one request do not see each other's steps."),
     "http.types.Context.signals": Better(
-        "What the page sent wrong is a 400; DELETE is read from the query.", 50, 51, 52
+        "What the page sent wrong is a 400; HEAD and DELETE are read from the query.", 50, 51, 52
     ),
     # http.request
     "http.request.BodyReader": NameOnly(
@@ -168,13 +171,19 @@ VERDICTS: dict[str, Verdict] = {
     "http.request.BodyReader.abort": LeftOut(_GLUE),
     "http.request.BodyReader.send_100_continue": LeftOut("The server sends it when the body is first read."),
     "http.request.BodyReader.stream": Better(
-        "Safe to leave; a peer that leaves raises `ClientDisconnected`; `100 Continue` is sent when it is needed.",
+        "Can be left and begun again also before the whole has come, but keeps no more than 64 KiB: more is streamed "
+        "once, unless `read` was first. A peer that leaves raises `ClientDisconnected`; `100 Continue` is sent when it "
+        "is needed.",
         *(22, 25, 27),
     ),
     "http.request.BodyReader.read": Better(
-        "The same. `max_size` is a limit for this caller, below that of the server.", 22
+        "Goes on after a timeout, and after a stream of up to 64 KiB. `max_size` is a limit for this caller, below "
+        "that of the server.",
+        22,
     ),
-    "http.request.Request.body": Better("A peer that leaves raises `ClientDisconnected`, no 413.", 22),
+    "http.request.Request.body": Better(
+        "A peer that leaves raises `ClientDisconnected`, no 413. For the rest as `BodyReader.read`.", 22
+    ),
     "http.request.Request.stream": Better("As `BodyReader.stream`.", 22),
     "http.request.Request.json": Better("Bytes that are not UTF-8 are a 400.", 29),
     # http.headers
@@ -222,7 +231,9 @@ VERDICTS: dict[str, Verdict] = {
     "http.writer.Writer.json": Better("NaN and infinities are refused: JSON has none."),
     "http.writer.Writer.empty": Better("A 204 has no `content-length`.", 14),
     "http.writer.Writer.cookie": Better(
-        "`expires` as a number is a date; no attribute can smuggle in another one; after the head it is an error.",
+        "`expires` as a number is a date; no attribute can smuggle in another one; after the head it is an error. The "
+        "value is sent as its `str()`, but for None, bytes and containers; the path is percent-encoded; `max_age` is a "
+        "whole number.",
         39,
         40,
     ),
@@ -283,7 +294,7 @@ VERDICTS: dict[str, Verdict] = {
     ),
     "datastar.parse.FieldInfo": Better("A type is whatever stands in the annotation, such as `int | None`."),
     "datastar.signals.get_signals": Better(
-        "Bad JSON is a 400; DELETE is read from the query. Takes anything request-like.", 51, 52
+        "Bad JSON is a 400; HEAD and DELETE are read from the query. Takes anything request-like.", 51, 52
     ),
     # telemetry
     "telemetry.core.Tracer.__enter__": Better("Typed as whatever the tracer is."),

@@ -738,6 +738,34 @@ async def test_a_body_that_stops_is_408(autojump_clock: object) -> None:
         client.leave()
 
 
+async def test_a_handler_that_asks_again_after_the_408_gets_it_at_once(autojump_clock: object) -> None:
+    async def stubborn(c: Context, w: Writer) -> None:
+        with pytest.raises(HttpException, match="the body stopped coming"):
+            await c.req.body()
+        await c.req.body()
+
+    async with stage(("/", stubborn), limits={"body_timeout": 30}) as it:
+        client = it.connect(request("/", "Content-Length: 10", method="POST") + b"abc")
+        await client.wait_for(lambda: client.over)
+        assert it.now == 30
+        assert b" 408 " in client.received
+        client.leave()
+
+
+async def test_a_body_is_whole_after_a_timeout_of_the_handler(autojump_clock: object) -> None:
+    async def impatient(c: Context, w: Writer) -> None:
+        with trio.move_on_after(1) as wait:
+            await c.req.body()
+        w.text(f"{wait.cancelled_caught} {await c.req.json()}")
+
+    async with stage(("/", impatient)) as it:
+        client = it.connect(request("/", "Content-Length: 6", method="POST") + b"[1")
+        await trio.sleep(2)
+        client.send(b",2] ")
+        await client.read_until(b"True [1, 2]")
+        client.leave()
+
+
 async def test_a_body_that_trickles_in_time_is_read(autojump_clock: object) -> None:
     async with stage(("/", echo), limits={"body_timeout": 30}) as it:
         client = it.connect(request("/", "Content-Length: 3", method="POST"))

@@ -119,7 +119,7 @@ def test_it_does_what_a_writer_does(steps: list[tuple[str, tuple[Any, ...]]]) ->
             assert recorder.status_code == writer.status_code
         else:
             assert recorder.status_code == 200
-            assert recorder.headers.items() == writer.headers.items()
+            assert recorder.headers.field_lines() == writer.headers.field_lines()
 
 
 async def real_handler(c: Context, w: Writer) -> None:
@@ -299,6 +299,8 @@ EVENTS: list[Callable[[ResponseRecorder], object]] = [
     lambda w: w.comment(),
 ]
 
+SSE_HEADERS = {"content-type": "text/event-stream", "cache-control": "no-cache", "connection": "keep-alive"}
+
 
 @pytest.mark.parametrize("first", [*ONE_SHOTS, *EVENTS, lambda w: w.write(b"x"), lambda w: w.close()])
 def test_what_comes_after_the_start(first: Callable[[ResponseRecorder], object]) -> None:
@@ -357,6 +359,19 @@ def test_the_chosen_status() -> None:
     assert (w.status_code, bytes(w.body), w.closed) == (404, b"", True)
     assert started_by(lambda w: w.status(201)).status_code == 201
     assert started_by(lambda w: w.status(404).text("a one-shot has its own")).status_code == 200
+    for event in EVENTS:
+        w = started_by(lambda w: w.status(404), event)
+        assert w.status_code == 404
+        assert w.sent.startswith(b"HTTP/1.1 404 ")
+        assert w.headers == SSE_HEADERS
+    w = started_by(lambda w: w.status(404))
+    with w.sse() as sse:
+        sse.send("x")
+    assert (w.status_code, w.text_body()) == (404, "data: x\n\n")
+    w = started_by(lambda w: w.status(404))
+    with pytest.raises(StarioError):
+        w.remove("#x\n")
+    assert (w.started, w.status_code) == (False, 404)
     assert started_by(lambda w: w.close()).status_code == 204
 
 
@@ -415,7 +430,7 @@ def test_datastar_events_are_kept_as_they_were_given() -> None:
     ]
     assert w.datastar_events[0]["element"] is element
     assert (w.status_code, w.started, w.closed) == (200, True, False)
-    assert w.headers == {"content-type": "text/event-stream", "cache-control": "no-cache", "connection": "keep-alive"}
+    assert w.headers == SSE_HEADERS
     text = w.text_body()
     assert text.count("event: ") == 7
     assert "data: useViewTransition true\n" in text
@@ -526,3 +541,54 @@ async def test_type_checkers_take_it_for_a_writer() -> None:
     w = ResponseRecorder()
     await typed_handler(TestContext(), w)
     assert json.loads(w.body) == w.json_body() == {"ok": True}
+
+
+# Around a handler
+
+
+async def test_as_a_context_manager_it_ends_what_the_handler_has_left() -> None:
+    closed: list[str] = []
+
+    async def source() -> AsyncIterator[int]:
+        try:
+            for n in range(10):
+                yield n
+        finally:
+            await trio.lowlevel.checkpoint()
+            closed.append("source")
+
+    async def listen(_c: Context, w: Writer) -> None:
+        async for n in w.alive(source()):
+            w.sync({"n": n})
+            break
+
+    async with ResponseRecorder() as w:
+        await listen(TestContext(), w)
+        assert not w.completed
+        assert closed == []
+    assert w.completed
+    assert closed == ["source"]
+    assert len(w.datastar_events) == 1
+
+
+async def test_after_an_exception_the_response_is_not_ended() -> None:
+    with pytest.raises(HttpException):
+        async with ResponseRecorder() as w:
+            w.write(b"begun")
+            raise HttpException(404)
+    assert not w.completed
+    async with ResponseRecorder() as w:
+        pass
+    w.assert_status(204)
+
+
+async def test_a_head_has_no_body() -> None:
+    async def page(_c: Context, w: Writer) -> None:
+        w.text("hello")
+
+    w = ResponseRecorder(method="HEAD")
+    await page(TestContext(TestRequest("HEAD")), w)
+    assert w.completed
+    assert w.body == b""
+    w.assert_header("content-length", "5")
+    assert w.sent.endswith(b"\r\n\r\n")
