@@ -8,14 +8,14 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from stario_trio.http.writer import Writer
 
-__all__ = ["ClientDisconnected", "HttpException", "StarioError", "sole_leaf", "without_groups"]
+__all__ = ["ClientDisconnected", "HttpException", "StarioError", "sole_leaf", "without_groups", "without_own_group"]
 
 #: The statuses whose `Location` a client follows (RFC 9110 section 15.4); 300, 304 to 306 are not among them.
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -99,9 +99,27 @@ def without_groups() -> Generator[None]:
     try:
         yield
     except BaseExceptionGroup as group:
-        leaf = sole_leaf(cast("BaseException", group))
-        context = leaf.__context__
-        try:
-            raise leaf
-        finally:
-            leaf.__context__ = context  # not the group it was in
+        _raise_as_itself(sole_leaf(cast("BaseException", group)))
+
+
+@contextmanager
+def without_own_group() -> Generator[None]:
+    """Around `trio.open_nursery(strict_exception_groups=True)`: undo the group it makes of one failure.
+
+    Nothing but that: a group in it is somebody's own.
+    """
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        inside = cast("Sequence[BaseException]", group.exceptions)
+        if len(inside) > 1:
+            raise
+        _raise_as_itself(inside[0])
+
+
+def _raise_as_itself(exc: BaseException) -> NoReturn:
+    context = exc.__context__
+    try:
+        raise exc
+    finally:
+        exc.__context__ = context  # not the group it was in

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
-from stario_trio.exceptions import ClientDisconnected, HttpException, StarioError, sole_leaf, without_groups
+from stario_trio.exceptions import (
+    ClientDisconnected,
+    HttpException,
+    StarioError,
+    sole_leaf,
+    without_groups,
+    without_own_group,
+)
 from tests.support.peer import FakePeer, Response
 
 
@@ -140,3 +148,27 @@ def test_without_a_group_nothing_changes() -> None:
     assert info.value is error
     with without_groups():
         pass
+
+
+# without_own_group
+
+
+async def test_only_the_group_of_the_nursery_is_undone() -> None:
+    error = ValueError()
+    error.__context__ = KeyError("context")
+    with pytest.raises(ExceptionGroup) as info, without_own_group():
+        async with trio.open_nursery(strict_exception_groups=True):
+            raise ExceptionGroup("a", [error])
+    assert info.value.message == "a"
+    with pytest.raises(ValueError) as leaf, without_own_group():  # noqa: PT011
+        async with trio.open_nursery(strict_exception_groups=True):
+            raise error
+    assert leaf.value is error
+    assert str(error.__context__) == "'context'"
+
+
+def test_several_failures_stay_a_group() -> None:
+    several = ExceptionGroup("a", [ValueError(), KeyError()])
+    with pytest.raises(ExceptionGroup) as info, without_own_group():
+        raise several
+    assert info.value is several

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from stario_trio.exceptions import StarioError, without_groups
+from stario_trio.exceptions import StarioError, without_groups, without_own_group
 from stario_trio.server.config import DEFAULT_HOST, DEFAULT_PORT, Config, Limits
 from stario_trio.server.report import Report
 from stario_trio.server.signals import stop_signals
@@ -142,8 +142,8 @@ class Server:
             await self.run(task_status=task_status)
             nursery.cancel_scope.cancel(reason="the server has stopped")
 
-        with without_groups():
-            async with trio.open_nursery() as nursery:
+        with without_own_group():  # what the block raises stays as it is, a group too
+            async with trio.open_nursery(strict_exception_groups=True) as nursery:
                 await nursery.start(run_around)
                 yield self
                 self.stop()

@@ -231,6 +231,10 @@ class MemoryTransport:
         self._client = client
         self.closed_by_server: bool = False
         """Whether the server has closed it."""
+        self.requests: int = 0
+        """How many of its requests have come to the application."""
+        self.failures: dict[int, BaseException] = {}
+        """By the number of a request, from 1: what its handler has raised and nobody has handled."""
         self._sending_ended = False
         self._readers = trio.lowlevel.ParkingLot()
         self._writers = trio.lowlevel.ParkingLot()

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import sys
-from contextlib import asynccontextmanager
-from functools import partial
+import traceback
+from contextlib import asynccontextmanager, suppress
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from stario_trio.exceptions import without_groups
+from stario_trio.exceptions import StarioError, without_own_group
 from stario_trio.server.config import Config, Limits
 from stario_trio.server.date import Date
+from stario_trio.server.report import Abandoned
 from stario_trio.server.worker import Worker, run_worker
-from stario_trio.telemetry.failures import unfold
+from stario_trio.telemetry.failures import only_cancelled, unfold
 from stario_trio.testing.listener import MemoryListener
+from stario_trio.testing.memory import MemoryTransport
+from stario_trio.testing.shields import take_shields_away
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from types import ModuleType
 
     from stario_trio.http.app import Stario
+    from stario_trio.http.request import Request
+    from stario_trio.http.writer import Writer
     from stario_trio.server.phases import Phase
-    from stario_trio.server.report import Abandoned, WorkerReport
+    from stario_trio.server.report import WorkerReport
     from stario_trio.testing.client import Client
     from stario_trio.testing.memory import MemoryStream
 
@@ -53,8 +58,8 @@ class MemoryServer:
         """What has ended the server, if no stop has."""
         self.listener: MemoryListener = MemoryListener()
         # Nobody renews the date: a clock that ticks every second would keep a virtual one from ever being idle.
-        handle = partial(app.handle_request, on_failure=self.errors.append)
-        self.worker: Worker = Worker(0, [self.listener], handle, config, Date(), observer=self)
+        self.worker: Worker = Worker(0, [self.listener], self._handle, config, Date(), observer=self)
+        self._stubborn: list[StarioError] = []
         self._stopped = trio.Event()
 
     @property
@@ -110,17 +115,68 @@ class MemoryServer:
         Cancelled by: an outer cancel, which ends them at once.
         """
         try:
-            await run_worker(self.worker)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._wait_for_a_cancelled_stop)
+                try:
+                    await run_worker(self.worker)
+                finally:
+                    self._stopped.set()
+                nursery.cancel_scope.cancel(reason="the server in memory has stopped")
         except BaseException as exc:
             errors = (error for error in unfold(exc) if not isinstance(error, _NO_CAUSES))
             self.died = next(errors, None)
             raise
-        finally:
-            self._stopped.set()
 
-    def take_error(self) -> BaseException | None:
-        """The oldest of `errors`, which is then seen; None if there is none, or errors are not to be raised."""
-        return self.errors.pop(0) if self.raise_handler_errors and self.errors else None
+    async def _wait_for_a_cancelled_stop(self) -> None:
+        """Tell of handlers that a failed test waits for: its cancel ends `close_down`, which tells of them otherwise.
+
+        Ends when: the server has stopped, or `cleanup_timeout` is over.
+        Cancelled by: nothing, once it counts.
+        """
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.move_on_after(self.config.cleanup_timeout, shield=True):
+                await self._stopped.wait()
+            for connection in [each for each in self.worker.connections if each.handling]:
+                self.abandoned(Abandoned(self.report.id, connection.route, connection.await_stack()))
+
+    # Errors of handlers
+
+    async def _handle(self, req: Request, w: Writer) -> None:
+        """Answer a request; what nobody handles is kept with its connection and number, for the client that sent it."""
+        transport = self._transport_of(trio.lowlevel.current_task())
+        transport.requests += 1
+        number = transport.requests
+
+        def failed(error: BaseException) -> None:
+            transport.failures[number] = error
+            self.errors.append(error)
+
+        await self.app.handle_request(req, w, on_failure=failed)
+
+    def _transport_of(self, task: trio.lowlevel.Task) -> MemoryTransport:
+        transport = next(each.transport for each in self.worker.connections if each.task is task)
+        assert isinstance(transport, MemoryTransport), "from our listener"
+        return transport
+
+    def take_error(self, transport: MemoryTransport, number: int) -> BaseException | None:
+        """The error of that request, which is then seen; None if there is none, or errors are not to be raised."""
+        error = transport.failures.get(number)
+        for index, each in enumerate(self.errors):
+            if each is error and self.raise_handler_errors:
+                del self.errors[index]
+                return error
+        return None
+
+    def unseen(self) -> BaseException | None:
+        """What is to come out at the end of the block, or be told with what comes out: several things in a group."""
+        if not self.raise_handler_errors:
+            return None
+        unseen = [*self.errors, *self._stubborn]
+        if len(unseen) > 1:
+            return BaseExceptionGroup("handlers have failed, and no client of this server was there to see it", unseen)
+        return unseen[0] if unseen else None
 
     # The Observer of the worker
 
@@ -128,9 +184,24 @@ class MemoryServer:
         """See `Observer.phase_came`."""
 
     def abandoned(self, handler: Abandoned) -> None:
-        """See `Observer.abandoned`: the test hangs from now on, so it says in what."""
+        """See `Observer.abandoned`: the end of the block hangs from now on, so it says in what.
+
+        If errors are to be raised, the handler loses its shields and this becomes one.
+        """
         words = f"A cancelled handler does not end: {handler.route}"
-        sys.stderr.write("\n  ".join([words, *handler.stack]) + "\n")
+        stack = "\n  ".join(["It waits in:", *handler.stack])
+        print(words, stack, sep="\n", file=sys.__stderr__, flush=True)
+        if self.raise_handler_errors:
+            error = StarioError(
+                words,
+                context={"cleanup_timeout": self.config.cleanup_timeout},
+                help_text="Bound what it shields: `with trio.move_on_after(1, shield=True):`. If it is right to take "
+                "so long, give the test a longer cleanup_timeout, or raise_handler_errors=False to wait for it.",
+            )
+            error.add_note(stack)
+            self._stubborn.append(error)
+            for task in [each.task for each in self.worker.connections if each.task is not None]:
+                take_shields_away(task)
 
     def trouble(self, words: str) -> None:
         """See `Observer.trouble`."""
@@ -156,13 +227,14 @@ async def serving_in_memory(
         graceful_timeout: see `Stario.serve`.
         cleanup_timeout: see `Stario.serve`.
         limits: see `Stario.serve`.
-        raise_handler_errors: let an unhandled error of a handler come out in the test: of the request that got its
-            500, if a client of this server has sent it, or else at the end of the block. If False, clients see what
-            they would see in production, and `server.errors` holds the errors.
+        raise_handler_errors: let an unhandled error of a handler come out in the test: of its request, if a client of
+            this server has sent it and still reads, or else at the end of the block. If False, clients see what they
+            would see in production, and `server.errors` holds the errors.
 
     Raises:
-        StarioError: a bad setting.
-        BaseException: what handlers have raised, the first of it.
+        StarioError: a bad setting; or a cancelled handler that did not end within `cleanup_timeout`.
+        BaseException: what a handler has raised and no client has seen; several of them in a group. What the block
+            itself raises goes first, with a note of that.
 
     Ends when: the block is done and the server has stopped.
     Cancelled by: an exception in the block, or one that ends the server, such as `SystemExit` in a handler.
@@ -170,14 +242,26 @@ async def serving_in_memory(
     config = Config(graceful_timeout=graceful_timeout, cleanup_timeout=cleanup_timeout, limits=limits or Limits())
     server = MemoryServer(app, config, raise_handler_errors=raise_handler_errors)
     try:
-        with without_groups():
-            async with trio.open_nursery() as nursery:
+        with without_own_group():
+            async with trio.open_nursery(strict_exception_groups=True) as nursery:
                 nursery.start_soon(server.run, name="server in memory")  # noqa: ASYNC113  (who connects first waits)
                 yield server
                 server.stop()
+    except BaseException as exc:
+        unseen = server.unseen()
+        if unseen is not None and not only_cancelled(exc):
+            _tell(exc, unseen)
+        raise
     finally:
         if server.died is not None:  # whatever that has done to its clients
             raise server.died
-    error = server.take_error()
-    if error is not None:
-        raise error
+    unseen = server.unseen()
+    if unseen is not None:
+        raise unseen
+
+
+def _tell(exc: BaseException, unseen: BaseException) -> None:
+    """Let what a test has failed with say what may be the reason."""
+    words = "".join(traceback.format_exception(unseen))
+    with suppress(TypeError):  # of an exception that keeps something else where the notes go
+        exc.add_note(f"Meanwhile a handler has failed, and no client of this server was there to see it:\n{words}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from contextlib import aclosing
 from typing import Any
@@ -43,8 +44,6 @@ async def test_a_page_a_body_and_a_stream_on_one_connection() -> None:
                 assert lines == [f'data: signals {{"n":{n}}}' for n in range(3)]
 
 
-# Of a body that is not read to its end, httpx leaves its iterators to the garbage collection; httpx2 closes them.
-@pytest.mark.filterwarnings("ignore:Async generator 'http:ResourceWarning")
 async def test_a_client_of_an_app_in_memory(autojump_clock: object) -> None:
     async def page(_c: Context, w: Writer) -> None:
         w.text("hello")
@@ -80,10 +79,10 @@ async def test_a_client_of_an_app_in_memory(autojump_clock: object) -> None:
         start = trio.current_time()
         async with client.stream("GET", "/stream") as response:
             lines: list[str] = []
-            async with aclosing(response.aiter_lines()) as arriving:
-                while len(lines) < 3:
-                    line = await anext(arriving)
-                    lines += [line] if line.startswith("data:") else []
+            async for line in response.aiter_lines():
+                lines += [line] if line.startswith("data:") else []
+                if len(lines) == 3:
+                    break
         assert lines == [f'data: signals {{"n":{n}}}' for n in range(3)]
         await trio.testing.wait_all_tasks_blocked()
         assert left == [2]
@@ -94,6 +93,30 @@ async def test_a_client_of_an_app_in_memory(autojump_clock: object) -> None:
     async with TestClient(app, library=httpx, raise_handler_errors=False) as client:
         with pytest.raises(httpx.RemoteProtocolError):
             await client.get("/broken")
+
+
+@pytest.mark.parametrize("way", ["aiter_raw", "aiter_bytes", "aiter_text", "aiter_lines"])
+async def test_a_response_left_early_leaves_nothing_open(way: str) -> None:
+    async def stream(_c: Context, w: Writer) -> None:
+        async with w.alive():
+            w.write(b"one\ntwo\n")
+            await trio.sleep_forever()
+        left.set()
+
+    left = trio.Event()
+    app = Stario(NoopTracer())
+    app.get("/", stream)
+    with trio.fail_after(30):
+        async with TestClient(app, library=httpx) as client:
+            async with client.stream("GET", "/") as response:
+                async for _ in getattr(response, way)():
+                    break
+            await left.wait()
+            async with client.stream("GET", "/") as response, aclosing(getattr(response, way)()) as pieces:
+                await anext(pieces)
+            assert not hasattr(client, "sse")
+    del response, pieces
+    gc.collect()  # Trio would warn of a generator that is found open
 
 
 async def test_without_httpx2_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

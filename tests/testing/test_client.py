@@ -12,10 +12,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from stario_trio import Context, Limits, Router, Stario, StarioError, Writer
+from stario_trio import ClientDisconnected, Context, Limits, Router, Stario, StarioError, Writer
 from stario_trio.testing import Client, RecordingTracer, TestClient, serving_in_memory
 from stario_trio.testing.memory import WINDOW
-from stario_trio.testing.server import MemoryServer
 from tests.support.live import app_of
 
 if TYPE_CHECKING:
@@ -293,8 +292,9 @@ async def test_a_client_waits_for_ever_unless_it_is_told_otherwise(autojump_cloc
 async def test_an_error_of_a_handler_comes_out_of_its_request() -> None:
     app = app_of(("/", hello), ("/broken", broken), ("/late", broken_late))
     async with TestClient(app) as client:
+        assert (await client.get("/")).text == "hello"
         with pytest.raises(ValueError, match=r"^broken$") as caught:
-            await client.get("/broken")
+            await client.get("/broken")  # the second of its connection
         assert "broken" in [entry.name for entry in caught.traceback], "the traceback leads into the handler"
 
         with pytest.raises(ValueError, match="broken late") as caught:
@@ -307,20 +307,125 @@ async def test_an_error_of_a_handler_comes_out_of_its_request() -> None:
     assert client.server.errors == []
 
 
-async def test_an_error_that_no_request_has_seen_comes_out_of_the_block() -> None:
-    with pytest.raises(ValueError, match="broken late"):
-        async with TestClient(app_of(("/late", broken_late))) as client:
-            stream = client.server.connect(b"GET /late HTTP/1.1\r\nHost: test\r\n\r\n")
-            await stream.read_to_end()
-            assert len(client.server.errors) == 1
+async def fails(c: Context, w: Writer) -> None:
+    """Fail in the way that the number of the request says."""
+    n = int(c.req.query.get("n", ""))
+    await trio.sleep(n % 3)
+    w.write(b"begun") if n % 2 else w.headers.set("x-n", str(n))
+    raise ValueError(f"number {n}")
 
 
-async def test_the_tests_own_error_goes_first() -> None:
-    with pytest.raises(ZeroDivisionError):
-        async with TestClient(app_of(("/late", broken_late))) as client:
-            stream = client.server.connect(b"GET /late HTTP/1.1\r\nHost: test\r\n\r\n")
-            await stream.read_to_end()
-            1 / 0  # noqa: B018
+async def own_500(_c: Context, w: Writer) -> None:
+    w.text("mine", 500)
+
+
+async def fail_unseen(client: Client, path: str = "/broken") -> None:
+    """Let a handler fail for a peer that is no client."""
+    peer = client.server.connect(f"GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
+    await peer.read_to_end()
+
+
+async def test_each_request_gets_its_own_error(autojump_clock: object) -> None:
+    got: dict[int, str] = {}
+    async with TestClient(app_of(("/", fails))) as client:
+
+        async def get(n: int) -> None:
+            with pytest.raises(ValueError) as caught:  # noqa: PT011  (that is what is tested)
+                await client.get("/", params={"n": n})
+            got[n] = str(caught.value)
+
+        for _ in range(2):  # on new connections, and on those that could be kept
+            async with trio.open_nursery() as nursery:
+                for n in range(30):
+                    nursery.start_soon(get, n)
+            assert got == {n: f"number {n}" for n in range(30)}
+            got.clear()
+
+
+async def test_a_response_of_the_handlers_own_choice_raises_nothing() -> None:
+    with pytest.raises(ValueError, match=r"^broken$"):
+        async with TestClient(app_of(("/broken", broken), ("/own", own_500))) as client:
+            await fail_unseen(client)
+            assert (await client.get("/own")).text == "mine"
+
+
+async def test_a_failure_of_the_client_itself_is_not_replaced(autojump_clock: object) -> None:
+    async def upload() -> AsyncIterator[bytes]:
+        yield b"some"
+        raise LookupError("in the upload")
+
+    async def reads_and_fails(c: Context, _w: Writer) -> None:
+        try:
+            await c.req.body()
+        except ClientDisconnected:
+            raise ValueError("no body") from None
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TestClient(app_of(("/broken", broken), ("/deaf", endless), ("/", reads_and_fails))) as client:
+            await fail_unseen(client)
+            with pytest.raises(httpx2.ReadTimeout):
+                await client.get("/deaf", timeout=1)
+            with pytest.raises(LookupError, match="in the upload"):
+                await client.post("/", content=upload())
+            await wait_all_tasks_blocked()
+    assert list(map(str, caught.value.exceptions)) == ["broken", "no body"]
+
+
+async def test_the_error_of_a_request_that_was_given_up_is_not_the_next_ones(autojump_clock: object) -> None:
+    with pytest.raises(ValueError, match="number 2"):
+        async with TestClient(app_of(("/", fails), ("/own", own_500))) as client:
+            with trio.move_on_after(1):
+                await client.get("/?n=2")
+            await trio.sleep(5)
+            with pytest.raises(ValueError, match="number 3"):
+                await client.get("/?n=3")
+
+
+async def test_an_error_after_the_answer_is_of_the_request_that_was_answered() -> None:
+    go = trio.Event()
+
+    async def answers_and_fails(c: Context, w: Writer) -> None:
+        w.text("answer")
+        if "wait" in c.req.query:
+            await go.wait()
+        raise ValueError("after the answer")
+
+    with pytest.raises(ValueError, match="after the answer"):
+        async with TestClient(app_of(("/", answers_and_fails), ("/own", own_500))) as client:
+            with pytest.raises(ValueError, match="after the answer"):
+                await client.get("/")  # it is known when the answer has been read
+            assert client.server.errors == []
+
+            assert (await client.get("/?wait=1")).text == "answer"
+            async with trio.open_nursery() as nursery:
+                second: list[httpx2.Response] = []
+
+                @nursery.start_soon
+                async def get() -> None:
+                    second.append(await client.get("/own"))
+
+                await wait_all_tasks_blocked()
+                assert len(client.server.worker.connections) == 1, "the next request waits behind the handler"
+                go.set()
+            assert second[0].text == "mine"
+
+
+async def test_an_error_after_the_client_has_left_is_seen_at_the_end() -> None:
+    async def fails_when_alone(_c: Context, w: Writer) -> None:
+        async with w.alive():
+            w.write(b"begun")
+            await trio.sleep_forever()
+        raise ValueError("alone")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TestClient(app_of(("/", fails_when_alone), ("/late", broken_late))) as client:
+            for path in ("/", "/late"):  # before it is known, and after
+                async with client.stream("GET", path) as response:
+                    async for _ in response.aiter_bytes():
+                        await wait_all_tasks_blocked()
+                        break
+                await wait_all_tasks_blocked()
+    assert list(map(str, caught.value.exceptions)) == ["alone", "broken late"]
 
 
 async def test_clients_may_see_what_they_would_see_in_production() -> None:
@@ -407,6 +512,18 @@ async def test_the_library_may_be_chosen(monkeypatch: pytest.MonkeyPatch) -> Non
             pass
 
 
+@pytest.mark.parametrize(
+    "option", [{"proxy": "http://192.0.2.1"}, {"mounts": {"http://": httpx2.AsyncHTTPTransport()}}]
+)
+async def test_what_leads_to_a_real_network_is_refused(option: dict[str, Any]) -> None:
+    with pytest.raises(StarioError, match=r"TestClient takes no (proxy|mounts)(?s:.*)x-forwarded-for"):
+        async with TestClient(app_of(("/", hello)), **option):
+            pass
+    none: Any = dict.fromkeys(option)
+    async with TestClient(app_of(("/", hello)), **none) as client:
+        assert (await client.get("/")).text == "hello"
+
+
 async def test_without_a_library_there_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "httpx2", None)
     monkeypatch.setitem(sys.modules, "httpx", None)
@@ -452,37 +569,3 @@ async def test_in_a_fixture(a_client: Client, second_client: Client) -> None:
 async def test_in_a_fixture_on_a_virtual_clock(autojump_clock: Any, a_client: Client) -> None:
     await trio.sleep(3600)
     assert (await a_client.get("/")).text == "hello"
-
-
-# The hanging handler
-
-
-async def test_a_handler_that_does_not_end_is_named(autojump_clock: object, capsys: pytest.CaptureFixture[str]) -> None:
-    release = trio.Event()
-
-    async def stubborn(_c: Context, w: Writer) -> None:
-        w.write(b"begun")
-        with trio.CancelScope(shield=True):
-            await release.wait()
-
-    async with trio.open_nursery() as nursery:
-
-        @nursery.start_soon
-        async def much_later() -> None:
-            await trio.sleep(100)
-            release.set()
-
-        async with serving_in_memory(app_of(("/", stubborn)), graceful_timeout=1.0, cleanup_timeout=1.0) as server:
-            await server.connect(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").read_until(b"begun")
-    told = capsys.readouterr().err
-    assert told.startswith("A cancelled handler does not end: GET /\n  ")
-    assert "stubborn" in told
-
-
-async def test_troubles_are_kept() -> None:
-    async with serving_in_memory(app_of(("/", hello))) as server:
-        assert isinstance(server, MemoryServer)
-        server.listener.fail(OSError("no descriptor is left"))
-        await wait_all_tasks_blocked()
-        assert len(server.troubles) == 1
-        assert "no descriptor is left" in server.troubles[0]

@@ -29,11 +29,22 @@ async def greet(c: Context, w: Writer) -> None:
     w.cookie("greeted", "yes").text(f"Hello, {name}!")
 
 
+async def news(c: Context, w: Writer) -> None:
+    async for item in w.alive(c.state["news"]):
+        w.sync({"news": item})
+        if item == "the end":
+            break
+
+
 async def clock(_c: Context, w: Writer) -> None:
     async with w.alive():
         while True:
             w.sync({"time": trio.current_time()})
             await trio.sleep(1)
+
+
+def write_report() -> str:
+    return "All is well."
 
 
 def make_app() -> Stario:
@@ -54,10 +65,14 @@ def make_app() -> Stario:
         await trio.sleep(60)
         w.text("done")
 
+    async def report(_c: Context, w: Writer) -> None:
+        w.text(await trio.to_thread.run_sync(write_report))
+
     app = Stario(RecordingTracer())
     app.post("/say", say)
     app.get("/listen", listen)
     app.get("/slow", slow)
+    app.get("/report", report)
     return app
 
 
@@ -69,6 +84,17 @@ async def test_a_handler() -> None:
     assert w.headers["content-type"].startswith("text/plain")
     assert w.headers.getlist("set-cookie") == ["greeted=yes; Path=/; SameSite=lax"]
     assert c["name"] == "Ada"
+
+
+async def test_a_handler_that_leaves_a_loop() -> None:
+    async def items() -> AsyncIterator[str]:
+        for item in ("a beginning", "the end", "an epilogue"):
+            yield item
+
+    async with ResponseRecorder() as w:
+        await news(TestContext(state={"news": items()}), w)
+    assert [event["data"]["news"] for event in w.datastar_events] == ["a beginning", "the end"]
+    assert w.completed
 
 
 async def test_a_handler_whose_peer_leaves(autojump_clock: trio.testing.MockClock) -> None:
@@ -95,6 +121,15 @@ async def test_a_stream_and_a_stop() -> None:
     assert told == ['signals {"online":true}', 'signals {"said":"hello"}', 'signals {"online":false}']
 
 
+async def test_leaving_a_stream() -> None:
+    async with TestClient(make_app()) as client:
+        async with client.sse("/listen") as events:
+            async for event in events:
+                assert event.data == 'signals {"online":true}'
+                break
+        assert (await client.post("/say", content="is anybody there?")).status_code == 204
+
+
 @pytest.fixture
 async def client() -> AsyncIterator[Client]:
     async with TestClient(make_app(), graceful_timeout=10.0) as client:
@@ -109,6 +144,12 @@ async def test_the_time_of_a_stop(autojump_clock: trio.testing.MockClock, client
         await client.server.wait_stopped()
     assert trio.current_time() == 60
     assert client.server.report.handlers_cancelled == 0
+
+
+async def test_a_thread_on_a_virtual_clock(autojump_clock: trio.testing.MockClock) -> None:
+    autojump_clock.autojump_threshold = 0.05
+    async with TestClient(make_app()) as client:
+        assert (await client.get("/report")).text == "All is well."
 
 
 async def test_a_peer_that_speaks_bytes(autojump_clock: trio.testing.MockClock) -> None:
