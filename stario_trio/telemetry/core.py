@@ -1,14 +1,14 @@
 """Spans, and the tracer they report to.
 
 A span is one piece of work: a name, a start, an end, attributes, events and perhaps an error. It tells its
-tracer about every change, and the tracer does with it what it likes. Every request has one, so what a span
-may never need (its id, its lists) is made when first asked for.
+tracer about every change, and the tracer does with it what it likes.
+
+There is no lock in here: a handler would wait for it, and a forked child would inherit it held.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from threading import RLock
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
@@ -27,10 +27,6 @@ Attributes: TypeAlias = "Mapping[str, Any] | None"
 
 #: The attribute of an `exception` event that holds the exception itself; the tracer renders its traceback.
 STACKTRACE: Final = "exc.stacktrace"
-
-# Two threads may ask the same span for its id at once (`to_thread` in a handler), and both must get the same.
-# Reentrant, because making an object may collect garbage, and a finaliser may use a span.
-_first_use = RLock()
 
 
 @dataclass(slots=True)
@@ -95,7 +91,7 @@ class Span:
         "_elapsed",
         "_error",
         "_events",
-        "_id",
+        "_ids",
         "_links",
         "_live",
         "_name",
@@ -114,13 +110,11 @@ class Span:
     def __init__(self, tracer: Tracer, name: str, attributes: Attributes = None, parent_id: UUID | None = None) -> None:
         self._tracer = tracer
         self._name = name
-        # Not made on demand: every request sets some, and a test at each access costs more than an empty
-        # dict.
         self._attributes: dict[str, Any] = dict(attributes) if attributes else {}
         self.parent_id = parent_id
-        self._id: UUID | None = None
-        self._events: list[Event] | None = None
-        self._links: list[Link] | None = None
+        self._ids: dict[str, UUID] = {}
+        self._events: list[Event] = []
+        self._links: list[Link] = []
         self._error: str | None = None
         self._elapsed: int | None = None
         self.mark = None
@@ -139,11 +133,12 @@ class Span:
     @property
     def id(self) -> UUID:
         """The span's UUIDv7."""
-        if self._id is None:
-            with _first_use:
-                if self._id is None:
-                    self._id = uuid7()
-        return self._id
+        try:
+            return self._ids["own"]
+        except KeyError:
+            # An id costs as much as the rest of a span, and some tracers never look at it. Two threads may ask for it
+            # at once (`to_thread` in a handler): the first to set it wins, and both get that one.
+            return self._ids.setdefault("own", uuid7())
 
     @property
     def name(self) -> str:
@@ -202,10 +197,6 @@ class Span:
     @property
     def events(self) -> list[Event]:
         """The live list of events, oldest first."""
-        if self._events is None:
-            with _first_use:
-                if self._events is None:
-                    self._events = []
         return self._events
 
     def link(self, span_or_id: Span | UUID, attributes: Attributes = None) -> Link:
@@ -219,10 +210,6 @@ class Span:
     @property
     def links(self) -> list[Link]:
         """The live list of links."""
-        if self._links is None:
-            with _first_use:
-                if self._links is None:
-                    self._links = []
         return self._links
 
     def step(self, name: str, attributes: Attributes = None) -> Span:

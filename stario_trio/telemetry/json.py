@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import suppress
+from functools import partial
 from json import JSONEncoder
 from math import isfinite
 from threading import RLock
@@ -13,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, TypeVar, cast
 
 from stario_trio.telemetry.core import STACKTRACE, Event, Link, Span
 from stario_trio.telemetry.failures import error_text, text, unfold
+from stario_trio.telemetry.forks import follow
 from stario_trio.telemetry.ids import uuid7
 from stario_trio.telemetry.outlet import Outlet
-from stario_trio.telemetry.sinks import encoding_of, sink_of
+from stario_trio.telemetry.sinks import complain, encoding_of, sink_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +38,13 @@ MAX_INT_BITS: Final = 2048
 
 #: The mark of a span that has its line.
 WRITTEN: Final = "written"
+
+#: The name of the thread, and of who complains.
+THREAD: Final = "stario-json-tracer"
+
+# What JSON lets stand in a string, though `str.splitlines` ends a line there, or a terminal obeys it. It may be escaped
+# (RFC 8259 section 7).
+_CONTROLS = re.compile("[\x80-\x9f\u2028\u2029]")
 
 _encode = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _encode_ascii = JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
@@ -126,6 +136,33 @@ def span_record(span: Span) -> dict[str, Any]:
     return record
 
 
+def line_of(record: dict[str, Any], encoding: str) -> bytes:
+    """Return a record as a line."""
+    try:
+        line = _encode(record)
+        if not line.isascii():
+            line = _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
+        return (line + "\n").encode(encoding)
+    except UnicodeEncodeError:  # a lone surrogate, or an output that is not UTF-8
+        return (_encode_ascii(record) + "\n").encode(encoding)
+
+
+def note(encoding: str, lost: int, since_ns: int) -> bytes:
+    """Return the line that tells how many others are lost, and since when."""
+    now = time_ns()
+    record = {
+        "span_id": str(uuid7()),
+        "name": "telemetry.dropped",
+        "start_ns": since_ns,
+        "end_ns": now,
+        "duration_ns": now - since_ns,
+        "status": "error",
+        "error": f"{lost:,} spans are not here: nobody took them in time",
+        "attributes": {"telemetry.dropped": lost},
+    }
+    return line_of(record, encoding)
+
+
 class JsonTracer:
     """Writes one line of JSON per finished span; its steps are lines of their own, usually before it.
 
@@ -150,7 +187,20 @@ class JsonTracer:
         self._flush_each = flush_each
         self._encoding = encoding_of(self._output)
         sink = sink_of(self._output)
-        self._outlet = None if sink is None else Outlet(sink, "stario-json-tracer", self._note)
+        self._outlet = None if sink is None else Outlet(sink, THREAD, partial(note, self._encoding))
+        # Nobody has to hear that there is no standard output, as with `pythonw`.
+        self._failing = self._output is None  # pyright: ignore[reportUnnecessaryComparison]  (see `sys.stdout`)
+        self.reset()
+        follow(self)
+
+    def __del__(self) -> None:
+        """End the thread of a tracer that nobody has any more, nor any span of it."""
+        outlet: Outlet | None = getattr(self, "_outlet", None)  # without one, if `__init__` has raised
+        if outlet is not None:
+            outlet.retire()
+
+    def reset(self) -> None:
+        """Begin anew, as after a fork."""
         # Reentrant: a signal handler or a finaliser may end a span while a line is being written.
         self._lock = RLock()
 
@@ -170,31 +220,19 @@ class JsonTracer:
         if self._outlet is not None:
             self._outlet.put(line)
             return
-        with self._lock, suppress(Exception):
-            self._output.write(line.decode(self._encoding))
-            if self._flush_each:
-                self._output.flush()
+        with self._lock:
+            try:
+                self._output.write(line.decode(self._encoding))
+                if self._flush_each:
+                    self._output.flush()
+                self._failing = False
+            except Exception as exc:  # noqa: BLE001  (an output may be any object)
+                first, self._failing = not self._failing, True
+                if first:
+                    complain(f"{THREAD}: {text(exc)}; its output is lost until this is over\n")
 
     def _line(self, record: dict[str, Any]) -> bytes:
-        try:
-            return (_encode(record) + "\n").encode(self._encoding)
-        except UnicodeEncodeError:  # a lone surrogate, or an output that is not UTF-8
-            return (_encode_ascii(record) + "\n").encode(self._encoding)
-
-    def _note(self, lost: int, since_ns: int) -> bytes:
-        now = time_ns()
-        return self._line(
-            {
-                "span_id": str(uuid7()),
-                "name": "telemetry.dropped",
-                "start_ns": since_ns,
-                "end_ns": now,
-                "duration_ns": now - since_ns,
-                "status": "error",
-                "error": f"{lost:,} spans are not here: nobody took them in time",
-                "attributes": {"telemetry.dropped": lost},
-            }
-        )
+        return line_of(record, self._encoding)
 
     def __enter__(self) -> Self:
         return self

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from stario_trio.telemetry.tree import Node
 
-__all__ = ["attribute_lines", "below", "colour", "duration", "heading", "inline"]
+__all__ = ["attribute_lines", "below", "clean", "colour", "duration", "heading", "inline"]
 
 #: The frames of a traceback that are shown: the last ones, where it happened.
 FRAMES: Final = 4
@@ -25,9 +25,12 @@ FRAMES: Final = 4
 #: Longer values are cut: a line should stay a line. The whole value is in the JSON log.
 MAX_VALUE: Final = 500
 
-# Control characters, line separators and lone surrogates. Attributes hold what a peer sent, and a terminal
-# would obey an escape sequence in a path.
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+#: The events of a span that are shown, the last ones: a stream that is open for a day has more than a screen.
+MAX_EVENTS: Final = 100
+
+# Control characters, line separators, lone surrogates, and marks that turn the direction of a text. Attributes hold
+# what a peer sent, and a terminal would obey an escape sequence in a path.
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def clean(value: object) -> str:
@@ -115,7 +118,10 @@ def below(node: Node, indent: str = "") -> Iterator[Text]:
     """Yield the events and steps of a span in the order of their times, each step with what is below it."""
     if node.left_out:
         yield Text(f"{indent}… {node.left_out:,} earlier steps", "dim")
-    entries: list[tuple[int, Event | Node]] = [(event.time_ns, event) for event in node.span.events.copy()]
+    events = node.span.events.copy()
+    if len(events) > MAX_EVENTS:
+        yield Text(f"{indent}… {len(events) - MAX_EVENTS:,} earlier events", "dim")
+    entries: list[tuple[int, Event | Node]] = [(event.time_ns, event) for event in events[-MAX_EVENTS:]]
     entries += [(child.span.start_ns, child) for child in node.children]
     for _, entry in sorted(entries, key=lambda entry: entry[0]):
         if isinstance(entry, Event):
@@ -154,7 +160,7 @@ def event_lines(event: Event, span: Span, indent: str) -> Iterator[Text]:
 
 def failure(exc: BaseException) -> str:
     """Return `<type>: <message>`."""
-    return f"{type(exc).__name__}: {clean(error_text(exc))}"
+    return f"{clean(type(exc).__name__)}: {clean(error_text(exc))}"
 
 
 def traceback_lines(exc: BaseException, indent: str) -> Iterator[Text]:

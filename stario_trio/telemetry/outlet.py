@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import math
-import os
 import threading
 from collections import deque
 from contextlib import suppress
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
 from stario_trio.telemetry.failures import text
+from stario_trio.telemetry.forks import follow
 from stario_trio.telemetry.sinks import complain
 
 if TYPE_CHECKING:
@@ -59,6 +59,12 @@ class Run:
     """It ends when the backlog is empty."""
     until: float = math.inf
     """When it is no longer worth waiting for the output, by `time.monotonic`."""
+    in_hand: int = 0
+    """How many lines it is writing."""
+    last_try: bool = False
+    """It has begun its end, and tries once more to write a note."""
+    ended: threading.Event = field(default_factory=threading.Event)
+    """Waited for in place of the thread: before Python 3.13 a `join` that Ctrl+C interrupts takes it for ended."""
 
     def __post_init__(self) -> None:
         self.bell.acquire()
@@ -95,14 +101,15 @@ class Outlet:
         self._exit_by = math.inf
         self.reset()
         _outlets.add(self)
+        follow(self)
 
     def reset(self) -> None:
         """Forget everything, as after a fork."""
         self._lock = threading.RLock()
         self._lines: deque[bytes] = deque()
         self._size = 0
-        self._in_hand = 0
         self._lost = 0
+        self._told = 0  # of the lost ones, on standard error
         self._lost_since = 0
         self._noted = 0
         self._failing = False
@@ -111,7 +118,8 @@ class Outlet:
     @property
     def behind(self) -> bool:
         """Whether something waits to be written."""
-        return bool(self._lines or self._in_hand)
+        run = self._run
+        return bool(self._lines or (run is not None and run.in_hand))
 
     def put(self, line: bytes) -> None:
         """Add a line to the backlog, or drop it where there is no room. Never waits."""
@@ -120,17 +128,31 @@ class Outlet:
             if self._size + size > MAX_BACKLOG:
                 self._count_lost(1)
                 return
-            self._lines.append(line)
             self._size += size
+            self._lines.append(line)  # after it, for this is where Ctrl+C may come
             run = self._run
-            if run is not None:
-                if run.idle:
-                    run.idle = False
-                    run.ring()
-                return
-            self._run = run = Run()
-        # Not with the lock held: this waits for the new thread, and a finaliser in there may put a line.
-        self._start(run)
+            if run is not None and run.idle:
+                run.idle = False
+                run.ring()
+        if run is None:
+            # Not with the lock held: this waits for the new thread, and a finaliser in there may put a line.
+            self._begin()
+
+    def _begin(self) -> None:
+        run = Run()
+        try:
+            # A signal handler, or another thread, may have been faster while the run was made.
+            with self._lock:
+                if self._run is not None:
+                    return
+                self._run = run
+            self._start(run)
+        except BaseException:  # Ctrl+C, and nobody knows whether the thread has started: if so, it ends
+            with self._lock:
+                if self._run is run:
+                    self._run = None
+            run.ring()
+            raise
 
     def _count_lost(self, lines: int) -> None:
         if not self._lost:
@@ -155,15 +177,22 @@ class Outlet:
         self._work(run)
 
     def _work(self, run: Run) -> None:
+        try:
+            self._write_all(run)
+        finally:
+            run.ended.set()
+
+    def _write_all(self, run: Run) -> None:
         wrote = False
         while True:
             with self._lock:
-                lines = self._take()
-                self._in_hand = len(lines)
+                if self._run is not run:
+                    return  # given up, and another has its place
+                lines = self._take(run)
+                run.in_hand = len(lines)
                 if not lines and run.stopping:
-                    if self._run is run:
-                        self._run = None
-                        self._sink.close()
+                    self._run = None
+                    self._sink.close()
                     return
                 run.idle = not lines and not wrote
             if lines:
@@ -172,7 +201,7 @@ class Outlet:
                 run.bell.acquire(timeout=PAUSE if wrote else -1)
             wrote = bool(lines)
 
-    def _take(self) -> list[bytes]:
+    def _take(self, run: Run) -> list[bytes]:
         """Remove lines from the backlog: as many as make a chunk, or one that is longer. A note may go with them."""
         lines: list[bytes] = []
         room = self._sink.chunk
@@ -182,8 +211,10 @@ class Outlet:
             self._size -= size + OVERHEAD
             room -= size
             lines.append(line)
-        # To an output that fails, a note is no reason to try again; another line is.
-        useful = lines or not self._failing
+        # To an output that fails, a note is no reason to try again; another line is, and so is the end.
+        ending = run.stopping and not lines and not run.last_try
+        run.last_try |= ending
+        useful = lines or ending or not self._failing
         if self._lost and useful and (not self._lines or time_ns() - self._lost_since >= NOTE_AFTER):
             lines.append(self._note(self._lost, self._lost_since))
             self._noted, self._lost = self._lost, 0
@@ -193,12 +224,13 @@ class Outlet:
         try:
             self._sink.write(b"".join(lines), run.go_on)
             with self._lock:
+                self._told = max(0, self._told - self._noted)
                 self._noted = 0
                 self._failing = False
         except Exception as exc:  # noqa: BLE001  (an output may be any object)
             with self._lock:
                 # Of a note, which is one of these, the lines it tells of are lost again.
-                self._count_lost(len(lines) + (self._noted - 1 if self._noted else 0))
+                self._count_lost(len(lines) + max(0, self._noted - 1))
                 self._noted = 0
                 first, self._failing = not self._failing, True
             if first:
@@ -209,6 +241,8 @@ class Outlet:
 
         A later `put` begins anew. What the output has not taken by then is given up, which is said on standard error.
         """
+        if self._lines and self._run is None:
+            self._begin()  # Ctrl+C came before the thread
         run = self._run
         if run is None:
             return
@@ -217,8 +251,14 @@ class Outlet:
         thread = run.thread
         if thread is None or thread is threading.current_thread():
             return  # it only begins, and ends when it has written what there is
-        thread.join(timeout)
-        if thread.is_alive():
+        try:
+            ended = run.ended.wait(timeout)
+        except BaseException:  # Ctrl+C: whoever waits has had enough of it
+            self._give_up(run)
+            raise
+        if ended:
+            thread.join()
+        else:
             self._give_up(run)
 
     def _give_up(self, run: Run) -> None:
@@ -230,9 +270,17 @@ class Outlet:
             self._count_lost(len(self._lines))
             self._lines.clear()
             self._size = 0
-            lost = self._lost + self._in_hand
+            lost = self._lost + run.in_hand + max(0, self._noted - 1) - self._told
+            self._told += lost
             self._failing = True  # said below, and once is enough
-        complain(f"{self._name}: {lost:,} lines are lost, for nobody takes them\n")
+        complain(f"{self._name}: {lost:,} lines are lost, for they were not taken in time\n")
+
+    def retire(self) -> None:
+        """Let the thread end when it has written everything, and do not wait for it."""
+        run = self._run
+        if run is not None:
+            run.stopping = True
+            run.ring()
 
     def exit(self, by: float) -> None:
         """Close for ever, until `by` on the monotonic clock: a line that comes later is written by who brings it."""
@@ -248,12 +296,3 @@ def _exit() -> None:
 
 # Registered before whatever a program registers, so it comes after: spans that end at the exit are still taken.
 atexit.register(_exit)
-
-
-def _after_fork() -> None:
-    for outlet in list(_outlets):
-        outlet.reset()
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch  (Windows has no fork)
-    os.register_at_fork(after_in_child=_after_fork)

@@ -9,6 +9,7 @@ import os
 import select
 import sys
 from contextlib import suppress
+from errno import EMFILE, ENFILE
 from io import BufferedWriter, FileIO, TextIOWrapper
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Final, Protocol, TextIO
@@ -24,6 +25,9 @@ PIPE_BUF: Final[int] = getattr(select, "PIPE_BUF", 4096)
 
 #: Bytes for one write to a file, which takes any number.
 FILE_BUF: Final = 65_536
+
+#: Bytes that a character takes at most, in any encoding that is common.
+BYTES_PER_CHARACTER: Final = 4
 
 #: Milliseconds between two looks whether it is still worth waiting for an output that is full.
 LOOK: Final = 100
@@ -56,6 +60,11 @@ class Sink(Protocol):
         ...
 
 
+def chunk_for(below: os.stat_result) -> int:
+    """Return how many bytes to write at once to what a descriptor stands for."""
+    return FILE_BUF if S_ISREG(below.st_mode) else PIPE_BUF
+
+
 def never() -> bool:
     """As `go_on`: write what can be written at once."""
     return False
@@ -82,27 +91,54 @@ class DescriptorSink:
 
     def __init__(self, output: TextIO) -> None:
         self._output = output
-        # A regular file is kept open until the last line is in it, whenever the program closes it. Not a pipe: its
-        # reader waits for the end.
-        self._keep = S_ISREG(os.fstat(output.fileno()).st_mode)
         self._kept: int | None = None
         self._torn = False
-        self.chunk: int = FILE_BUF if self._keep else PIPE_BUF
+        # A regular file is kept open until the last line is in it, whenever the program closes it. Not a pipe: its
+        # reader waits for the end.
+        self._below = os.fstat(output.fileno())
+        self.chunk: int = chunk_for(self._below)
 
     def open(self) -> None:
         """See `Sink.open`."""
-        if self._keep and self._kept is None:
-            self._kept = os.dup(self._output.fileno())
+        self._follow()
+        if self._kept is None:
+            self._keep()
+
+    def _keep(self) -> None:
+        if S_ISREG(self._below.st_mode):
+            with suppress(OSError):  # no descriptor is free, or it is closed: `write` will see
+                self._kept = os.dup(self._output.fileno())
+
+    def _follow(self) -> None:
+        """Notice that the descriptor is another file now, as after `os.dup2(log, 1)`."""
+        try:
+            below = os.fstat(self._output.fileno())
+        except (OSError, ValueError):  # closed
+            return
+        if not os.path.samestat(below, self._below):
+            kept = self._kept is not None
+            self.close()
+            self._below, self.chunk = below, chunk_for(below)
+            if kept:
+                self._keep()
 
     def write(self, data: bytes, go_on: Callable[[], bool]) -> None:
         """See `Sink.write`."""
+        self._follow()
+        original = self._output.fileno() if self._kept is None else self._kept
         # A duplicate cannot become the descriptor of something else while this waits, as the original can when the
-        # program closes the output in another thread.
-        descriptor = os.dup(self._output.fileno() if self._kept is None else self._kept)
+        # program closes the output in another thread. Where no descriptor is free, the original is better than none.
+        try:
+            descriptor = os.dup(original)
+        except OSError as exc:
+            if exc.errno not in (EMFILE, ENFILE):
+                raise
+            descriptor = original
         try:
             self._write(descriptor, b"\n" + data if self._torn else data, go_on)
         finally:
-            os.close(descriptor)
+            if descriptor != original:
+                os.close(descriptor)
 
     def _write(self, descriptor: int, data: bytes, go_on: Callable[[], bool]) -> None:
         rest = memoryview(data)
@@ -125,20 +161,30 @@ class DescriptorSink:
 
 
 class TextSink:
-    """Writes to a file object, for what lies below it may be something else: compressed, or with a preamble."""
+    """Writes to a file object, for what lies below it may be something else: compressed, or with a preamble.
+
+    A thread that waits in there holds a lock of the file (see `DescriptorSink`), so it first looks whether the
+    descriptor takes something, and then writes no more than a pipe takes at once.
+    """
 
     def __init__(self, output: TextIO) -> None:
         self._output = output
         self._encoding = encoding_of(output)
-        self.chunk: int = FILE_BUF
+        self.chunk: int = chunk_for(os.fstat(output.fileno()))
 
     def open(self) -> None:
         """See `Sink.open`."""
 
-    def write(self, data: bytes, go_on: Callable[[], bool]) -> None:  # noqa: ARG002  (nobody can look into it)
+    def write(self, data: bytes, go_on: Callable[[], bool]) -> None:
         """See `Sink.write`."""
-        self._output.write(data.decode(self._encoding))
-        self._output.flush()
+        rest = data.decode(self._encoding)
+        step = self.chunk // BYTES_PER_CHARACTER
+        while rest:
+            if not writable(self._output.fileno(), go_on):
+                raise TimeoutError("it takes nothing")
+            self._output.write(rest[:step])
+            self._output.flush()
+            rest = rest[step:]
 
     def close(self) -> None:
         """See `Sink.close`."""
@@ -160,7 +206,7 @@ def writable(descriptor: int, go_on: Callable[[], bool]) -> bool:
 def sink_of(output: TextIO) -> Sink | None:
     """Return how to write to an output that may keep its writer waiting, None for one in memory."""
     try:
-        output.fileno()
+        os.fstat(output.fileno())
     except Exception:  # noqa: BLE001  (in memory, closed, or no file at all)
         return None
     return DescriptorSink(output) if is_thin(output) else TextSink(output)
@@ -168,10 +214,11 @@ def sink_of(output: TextIO) -> Sink | None:
 
 def is_thin(output: TextIO) -> bool:
     """Whether a file object does nothing but encode and buffer, so that its descriptor may be given the bytes."""
+    if type(output) is not TextIOWrapper:  # the `write` of a subclass may do more
+        return False
     below: object = getattr(output, "buffer", None)
     raw: object = getattr(below, "raw", None) if type(below) is BufferedWriter else below  # `FileIO` with `python -u`
-    plain = output.encoding == encoding_of(output)
-    return plain and isinstance(raw, FileIO) and isinstance(output, TextIOWrapper)
+    return type(raw) is FileIO and output.encoding == encoding_of(output)
 
 
 def complain(words: str) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from stario_trio.telemetry.core import Span
 
-__all__ = ["MAX_DEPTH", "SHOWN", "Node", "Tree"]
+__all__ = ["MAX_DEPTH", "MAX_NODES", "SHOWN", "Node", "Tree"]
 
 #: The mark of a span that has been shown as finished, or was given up: it concerns nobody any more.
 SHOWN: Final = "shown"
@@ -19,6 +19,10 @@ SHOWN: Final = "shown"
 #: A stream that stays open for a day and makes a step per message must not fill the memory: the oldest steps
 #: of a span go first. More would not fit a screen.
 MAX_CHILDREN: Final = 100
+
+#: Spans in a tree, from which on no new ones should come: the open ones of a very busy server, or of a program that
+#: forgets to end them.
+MAX_NODES: Final = 20_000
 
 #: A step deeper than this stands beside the step it belongs to. More indentation leaves no room on a line, and a
 #: program may nest its steps deeper than Python nests calls.
@@ -36,6 +40,15 @@ class Node:
     left_out: int = 0
     """How many older children are not kept."""
 
+    def __len__(self) -> int:
+        """How many spans these are."""
+        count = 0
+        rest: list[Node] = [self]
+        while rest:
+            count += 1
+            rest += rest.pop().children
+        return count
+
 
 class Tree:
     """The spans not shown yet, each below its parent.
@@ -51,6 +64,9 @@ class Tree:
 
     def __len__(self) -> int:
         return len(self._nodes)
+
+    def __contains__(self, span_id: UUID) -> bool:
+        return span_id in self._nodes
 
     def add(self, span: Span) -> None:
         """Take in a span that has started or ended; one that was shown already is ignored."""

@@ -95,21 +95,34 @@ def test_the_id_is_made_once() -> None:
     assert span.id.version == 7
 
 
-@pytest.mark.parametrize("member", ["id", "events", "links"])
-def test_threads_that_ask_first_at_once_get_the_same(member: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second thread finds nothing, waits for the lock, and must then take what the first has made."""
+def test_a_thread_that_is_overtaken_takes_the_id_of_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     span = Span(Recorder(), "GET")
-    made: list[object] = []
+    first: list[UUID] = []
 
-    class Overtaken:
-        def __enter__(self) -> None:
-            monkeypatch.undo()
-            made.append(getattr(span, member))
+    def overtaken() -> UUID:
+        monkeypatch.undo()
+        first.append(span.id)
+        return uuid4()
 
-        def __exit__(self, *exc: object) -> None: ...
+    monkeypatch.setattr(core, "uuid7", overtaken)
+    assert [span.id] == first == [span.id]
 
-    monkeypatch.setattr(core, "_first_use", Overtaken())
-    assert getattr(span, member) is made[0]
+
+def test_threads_that_ask_first_at_once_get_the_same() -> None:
+    together = threading.Barrier(4)
+    spans = [Span(Recorder(), "GET") for _ in range(200)]
+    found: list[list[tuple[UUID, int, int]]] = []
+
+    def ask() -> None:
+        together.wait()
+        found.append([(span.id, id(span.events), id(span.links)) for span in spans])
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found[1:] == [found[0]] * 3
 
 
 def test_events(clock: dict[str, int]) -> None:

@@ -65,3 +65,11 @@ async def test_only_cancelled() -> None:
     assert not only_cancelled(BaseExceptionGroup("", [cancelled, ValueError()]))
     assert not only_cancelled(ValueError())
     assert not only_cancelled(KeyboardInterrupt())
+
+
+def test_an_exception_whose_notes_raise_has_none() -> None:
+    class Odd(ValueError):
+        def __getattr__(self, name: str) -> object:
+            raise KeyError(name)  # where the rest of Python expects an `AttributeError`
+
+    assert error_text(Odd("boom")) == "boom"

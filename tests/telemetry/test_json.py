@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import io
 import json
 import sys
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stario_trio.telemetry import JsonTracer, Span, Tracer, outlet
+from stario_trio.telemetry import JsonTracer, Span, Tracer, forks, outlet
 from stario_trio.telemetry.json import MAX_DEPTH
 
 if TYPE_CHECKING:
@@ -459,3 +460,84 @@ def test_flushing(flush_each: bool, while_open: bool) -> None:
         assert (raw.getvalue() != b"") is while_open
     assert raw.getvalue() != b""
     assert not output.closed
+
+
+def test_a_line_is_one_whoever_splits_it() -> None:
+    name = "".join(map(chr, range(0x300))) + "\u2028\u2029"
+    output = io.StringIO()
+    JsonTracer(output)(name).end()
+    assert len(output.getvalue().splitlines()) == 1
+    assert not any("\x80" <= character <= "\x9f" for character in output.getvalue())
+    assert "\xe9" in output.getvalue()  # others stay as they are
+    assert one(output)["name"] == name
+
+
+def test_a_broken_output_in_memory_is_told_of_once(capfd: pytest.CaptureFixture[str]) -> None:
+    class Broken(io.StringIO):
+        broken = True
+
+        def write(self, text: str, /) -> int:
+            if self.broken:
+                raise OSError("no room")
+            return super().write(text)
+
+    output = Broken()
+    complaint = "stario-json-tracer: no room; its output is lost until this is over\n"
+    with JsonTracer(output) as tracer:
+        tracer("a").end()
+        tracer("a").end()
+        assert capfd.readouterr().err == complaint
+        output.broken = False
+        tracer("b").end()
+        output.broken = True
+        tracer("a").end()
+    assert capfd.readouterr().err == complaint
+    assert output.getvalue().count("\n") == 1
+
+
+def test_without_standard_output_nothing_is_said(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with JsonTracer() as tracer:
+        tracer("a").end()
+    assert capfd.readouterr().err == ""
+
+
+def test_the_thread_of_a_tracer_that_nobody_has_ends(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as file:
+        tracer = JsonTracer(file)
+        tracer("a").end()
+        (thread,) = [thread for thread in threading.enumerate() if thread.name == "stario-json-tracer"]
+        del tracer
+        gc.collect()
+        thread.join(10)
+        assert not thread.is_alive()
+    assert len((tmp_path / "log").read_text().splitlines()) == 1
+
+
+def test_a_tracer_that_was_not_made_is_collected_in_silence() -> None:
+    JsonTracer.__new__(JsonTracer).__del__()
+
+
+def test_after_a_fork_it_has_a_lock_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.StringIO()
+    tracer = JsonTracer(output)
+    monkeypatch.setattr(forks, "_followed", {tracer})
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with before:
+            held.set()
+            over.wait(10)
+
+    before = tracer._lock
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(10)
+    forks.after_fork()
+    assert tracer._lock is not before
+    tracer("a").end()
+    over.set()
+    holder.join()
+    assert one(output)["name"] == "a"

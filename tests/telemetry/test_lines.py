@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from stario_trio.telemetry import Event, NoopTracer, Span, core
 from stario_trio.telemetry.lines import (
     FRAMES,
+    MAX_EVENTS,
     MAX_VALUE,
     attribute_lines,
     below,
@@ -70,6 +71,8 @@ def test_nothing_that_is_shown_moves_a_cursor_or_breaks_a_line(value: str) -> No
     found.encode()
     assert len(found.splitlines()) <= 1
     assert not re.search(r"[\x00-\x1f\x7f-\x9f]", found)
+    # What Unicode calls a "bidirectional" control: a name could look like another.
+    assert not re.search(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]", found)
 
 
 def test_values_are_cleaned_and_cut() -> None:
@@ -196,3 +199,27 @@ def test_what_is_left_out_is_counted() -> None:
     node = Node(new("stream"))
     node.left_out = 1234
     assert [line.plain for line in below(node)] == ["… 1,234 earlier steps"]
+
+
+def test_marks_that_turn_a_text_are_shown_as_what_they_are() -> None:
+    marks = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    assert clean(f"a{marks}b") == "a" + marks.encode("unicode_escape").decode() + "b"
+
+
+def test_the_name_of_an_exception_is_cleaned() -> None:
+    span = new("a")
+    span(type("\x1b[35mEvil", (Exception,), {})("boom"))
+    assert "\\x1b[35mEvil: boom" in shown(span)[0]
+
+
+def test_of_many_events_the_last_are_shown() -> None:
+    span = new("a")
+    for n in range(MAX_EVENTS):
+        span(f"event-{n}")
+    assert len(shown(span)) == MAX_EVENTS
+    span("last")
+    found = shown(span)
+    assert found[0] == "… 1 earlier events"
+    assert len(found) == MAX_EVENTS + 1
+    assert "event-1" in found[1]
+    assert "last" in found[-1]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stario_trio.telemetry import forks
 from stario_trio.telemetry import outlet as module
 from stario_trio.telemetry.outlet import OVERHEAD, Outlet
 
@@ -205,7 +206,7 @@ def test_the_end_gives_up_an_output_that_is_stuck(capfd: pytest.CaptureFixture[s
     for _ in range(5):
         outlet.put(b"x" * 30 + b"\n")
     outlet.close(0)
-    assert capfd.readouterr().err == f"{NAME}: 6 lines are lost, for nobody takes them\n"
+    assert capfd.readouterr().err == f"{NAME}: 6 lines are lost, for they were not taken in time\n"
     join()  # it does not stay behind
     gate.opened.set()
     outlet.put(b"again\n")
@@ -299,14 +300,14 @@ def test_the_exit_ends_all_outlets(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_forked_child_has_its_own_backlog(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(is_open=False)
     outlet = outlet_of(gate)
-    monkeypatch.setattr(module, "_outlets", {outlet})
+    monkeypatch.setattr(forks, "_followed", {outlet})
     for _ in range(3):
         outlet.put(b"parent\n")
     (thread,) = threads()
     run = outlet._run
     assert run is not None
     assert gate.entered.acquire(timeout=PATIENCE)
-    module._after_fork()  # what a child does, which has no such thread
+    forks.after_fork()  # what a child does, which has no such thread
     outlet.put(b"child\n")
     gate.opened.set()
     outlet.close()
@@ -348,3 +349,127 @@ def test_many_threads_lose_and_mix_nothing() -> None:
     assert len(lines) == 2000
     for name in range(4):
         assert [line for line in lines if line.startswith(b"%d " % name)] == [b"%d %d" % (name, n) for n in range(500)]
+
+
+def test_ctrl_c_while_the_end_waits_gives_up_at_once_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(timeout: float | None = None) -> bool:
+        raise KeyboardInterrupt
+
+    gate = Gate(is_open=False)
+    outlet = outlet_of(gate)
+    outlet.put(b"1\n")
+    assert gate.entered.acquire(timeout=PATIENCE)
+    outlet.put(b"2\n")
+    assert outlet._run is not None
+    monkeypatch.setattr(outlet._run.ended, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        outlet.close()
+    assert capfd.readouterr().err == f"{NAME}: 2 lines are lost, for they were not taken in time\n"
+    join()
+
+
+def test_what_was_told_at_one_end_is_not_told_at_the_next(capfd: pytest.CaptureFixture[str]) -> None:
+    gate = Gate(is_open=False)
+    outlet = outlet_of(gate)
+    for told in (b"3 lines", b"1 lines"):
+        for _ in range(int(told[:1])):
+            outlet.put(b"x" * 30 + b"\n")
+        assert gate.entered.acquire(timeout=PATIENCE)
+        outlet.close(0)
+        assert capfd.readouterr().err.startswith(f"{NAME}: {told.decode()} are lost")
+        join()
+    gate.opened.set()
+    outlet.put(b"again\n")
+    outlet.close()
+    assert gate.lines() == [b"again", b"lost 4"]
+    gate.opened.clear()
+    outlet.put(b"once more\n")
+    outlet.close(0)
+    assert capfd.readouterr().err.startswith(f"{NAME}: 1 lines are lost")
+    join()
+
+
+def test_the_end_tries_once_more_to_tell_what_is_lost(capfd: pytest.CaptureFixture[str]) -> None:
+    gate = Gate()
+    outlet = outlet_of(gate)
+    gate.failure = OSError("too many open files")
+    outlet.put(b"line\n")
+    deadline = time.monotonic() + PATIENCE
+    while outlet._run is not None and not outlet._run.idle:
+        assert time.monotonic() < deadline
+        time.sleep(0)
+    gate.failure = None
+    outlet.close()
+    assert gate.lines() == [b"lost 1"]
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_ctrl_c_while_the_thread_starts_loses_nothing(started: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def interrupted(self: threading.Thread) -> None:
+        if started:
+            start(self)
+        raise KeyboardInterrupt
+
+    gate = Gate()
+    outlet = outlet_of(gate)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            outlet.put(b"one\n")
+    join()
+    outlet.close()
+    assert gate.lines() == [b"one"]
+    outlet.put(b"two\n")
+    outlet.close()
+    assert gate.lines() == [b"one", b"two"]
+
+
+def test_ctrl_c_in_the_last_moment_ends_no_other_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler that ends a span came first, and a run has taken the place of this one."""
+    gate = Gate()
+    outlet = outlet_of(gate)
+    other = module.Run()
+
+    def interrupted(run: module.Run) -> None:
+        outlet._run = other
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(outlet, "_start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        outlet.put(b"one\n")
+    assert outlet._run is other
+
+
+def test_a_signal_while_the_run_is_made_starts_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate()
+    outlet = outlet_of(gate)
+    real = module.Run.__post_init__
+
+    def signalled(self: module.Run) -> None:
+        real(self)
+        monkeypatch.undo()
+        outlet.put(b"inner\n")
+
+    monkeypatch.setattr(module.Run, "__post_init__", signalled)
+    outlet.put(b"outer\n")
+    assert len(threads()) <= 1
+    outlet.close()
+    assert threads() == []
+    assert sorted(gate.lines()) == [b"inner", b"outer"]
+
+
+def test_a_retired_thread_ends_when_all_is_written() -> None:
+    gate = Gate(is_open=False)
+    outlet = outlet_of(gate)
+    outlet.retire()
+    outlet.put(b"one\n")
+    outlet.put(b"two\n")
+    outlet.retire()
+    gate.opened.set()
+    join()
+    assert gate.lines() == [b"one", b"two"]

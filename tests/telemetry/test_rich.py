@@ -11,7 +11,7 @@ import pytest
 import trio
 from rich.console import Console
 
-from stario_trio.telemetry import Span, Tracer, rich
+from stario_trio.telemetry import Span, Tracer, forks, rich
 from stario_trio.telemetry.outlet import Outlet
 from stario_trio.telemetry.rich import MAX_OPEN, RichTracer
 from stario_trio.telemetry.tree import SHOWN
@@ -156,8 +156,8 @@ def test_a_root_is_printed_once_and_forgotten(output: Output) -> None:
         with root:
             pass
         tracer.flush()
-        assert len(tracer._tree) == 0
-        assert not tracer._arrivals
+        assert len(tracer._backlog.tree) == 0
+        assert not tracer._backlog.arrivals
         assert root.mark is child.mark is SHOWN
     assert len(lines(output)) == 2
     assert "late" not in output.getvalue()
@@ -172,12 +172,12 @@ def test_a_step_that_ends_after_its_root_was_printed_is_shown(output: Output) ->
         early = root.step("early")
         root.end()
         tracer.flush()
-        assert len(tracer._tree) == 0
+        assert len(tracer._backlog.tree) == 0
         early["rows"] = 3
         early.end()
         root.step("later").end()
         tracer.flush()
-        assert len(tracer._tree) == 0
+        assert len(tracer._backlog.tree) == 0
     first, still_open, early_line, later_line = lines(output)
     tail = str(root.id)[-8:]
     assert first.startswith("GET")
@@ -199,16 +199,29 @@ def test_the_end_prints_what_is_left_and_what_is_open(output: Output) -> None:
 
 
 @pytest.mark.usefixtures("asleep")
-def test_after_the_end_no_thread_starts_until_it_is_entered_again(output: Output) -> None:
+def test_a_span_after_the_end_begins_anew(output: Output) -> None:
+    """Also one after the inner of two blocks."""
     tracer = RichTracer(pipe(output))
     with tracer:
-        pass
-    tracer("after").end()
-    assert threads() == []
-    with tracer:
+        with tracer:
+            pass
+        assert threads() == []
+        tracer("after").end()
         assert len(threads()) == 1
     assert [line.split()[0] for line in lines(output)] == ["after"]
     tracer.__exit__(None, None, None)  # a second end changes nothing
+    assert len(lines(output)) == 1
+
+
+@pytest.mark.usefixtures("asleep")
+def test_a_step_after_the_end_is_shown_by_the_next(output: Output) -> None:
+    tracer = RichTracer(pipe(output))
+    with tracer:
+        root = tracer("root")
+    root.step("step").end()  # of the tracer it asks nothing
+    assert threads() == []
+    tracer.__exit__(None, None, None)
+    assert [line.split()[0] for line in lines(output)] == ["root", "step"]
 
 
 @pytest.mark.usefixtures("asleep")
@@ -293,7 +306,7 @@ def test_spans_of_many_threads(output: Output) -> None:
                 worker.start()
             for worker in workers:
                 worker.join()
-            assert len(tracer._tree) == 0
+            assert len(tracer._backlog.tree) == 0
     finally:
         sys.setswitchinterval(interval)
     found = [line.split()[0] for line in lines(output)]
@@ -311,7 +324,7 @@ def test_around_a_trio_run(output: Output) -> None:
 
 
 def test_a_terminal_that_takes_nothing_stops_neither_spans_nor_the_end(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(rich, "REFRESH", 0.001)
     monkeypatch.setattr(rich, "EXIT_TIMEOUT", 0.01)
@@ -320,11 +333,177 @@ def test_a_terminal_that_takes_nothing_stops_neither_spans_nor_the_end(
         (thread,) = threads()
         tracer("first").end()
         assert output.entered.wait(10)
-        tracer("second").end()
+        tracer("second").step("third").end()
+        tracer.flush()  # waits for nobody
     assert thread.is_alive()
+    assert capfd.readouterr().err == "stario RichTracer: 3 spans are not shown, for there was no time\n"
     output.released.set()
     thread.join(10)
-    assert [line.split()[0] for line in lines(output)] == ["first", "second"]
+    assert [line.split()[0] for line in lines(output)] == ["first"]
+    monkeypatch.undo()
+    with tracer:
+        tracer("again").end()
+    assert [line.split()[0] for line in lines(output)] == ["first", "again"]
+    assert capfd.readouterr().err == ""
+
+
+def test_ctrl_c_at_the_end_gives_up_at_once_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(timeout: float | None = None) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rich, "REFRESH", 0.001)
+    output = Stuck()
+    tracer = RichTracer(pipe(output))
+    tracer("first").end()
+    assert output.entered.wait(10)
+    (thread,) = threads()
+    run = tracer._run
+    assert run is not None
+    monkeypatch.setattr(run.ended, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tracer.__exit__(None, None, None)
+    assert capfd.readouterr().err == "stario RichTracer: 1 spans are not shown, for there was no time\n"
+    output.released.set()
+    thread.join(10)
+
+
+@pytest.mark.usefixtures("asleep")
+def test_the_end_does_not_wait_for_a_flush_that_is_stuck(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = Stuck()
+    with RichTracer(pipe(output)) as tracer:
+        pass
+    monkeypatch.setattr(rich, "EXIT_TIMEOUT", 0)
+    Span(tracer, "first").end()  # without a thread
+    flusher = threading.Thread(target=tracer.flush)
+    flusher.start()
+    assert output.entered.wait(10)
+    Span(tracer, "second").end()
+    tracer.__exit__(None, None, None)
+    assert capfd.readouterr().err == "stario RichTracer: 2 spans are not shown, for there was no time\n"
+    output.released.set()
+    flusher.join(10)
+    assert [line.split()[0] for line in lines(output)] == ["first"]
+
+
+@pytest.mark.usefixtures("asleep")
+def test_an_end_without_time_says_nothing_where_nothing_is_lost(
+    output: Output, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with RichTracer(pipe(output)) as tracer:
+        assert tracer._run is not None
+        monkeypatch.setattr(tracer._run.ended, "wait", lambda timeout: False)
+    assert capfd.readouterr().err == ""
+    for thread in threads():
+        thread.join(10)
+
+
+@pytest.mark.usefixtures("asleep")
+def test_a_flush_is_left_to_another_that_is_printing() -> None:
+    output = Stuck()
+    tracer = RichTracer(pipe(output))
+    with tracer:
+        tracer("first").end()
+        flusher = threading.Thread(target=tracer.flush)
+        flusher.start()
+        assert output.entered.wait(10)
+        tracer("second").end()
+        tracer.flush()
+        output.released.set()
+        flusher.join(10)
+        assert [line.split()[0] for line in lines(output)] == ["first", "second"]
+
+
+@pytest.mark.usefixtures("asleep")
+def test_what_comes_while_spans_are_sorted_waits_for_the_next_time(output: Output) -> None:
+    """Otherwise nothing is shown for as long as spans come faster than they are sorted."""
+    with RichTracer(pipe(output)) as tracer:
+        add = tracer._backlog.tree.add
+
+        def add_and_start_another(span: Span) -> None:
+            tracer("more").end()
+            add(span)
+
+        tracer._backlog.tree.add = add_and_start_another  # type: ignore[method-assign]
+        tracer("first").end()
+        tracer.flush()
+        assert "first" in output.getvalue()
+        assert "more" not in output.getvalue()
+        assert len(tracer._backlog.arrivals) == 4  # one came with the start of the first, and one with its end
+        tracer._backlog.tree.add = add  # type: ignore[method-assign]
+
+
+@pytest.mark.usefixtures("asleep")
+def test_spans_that_are_never_ended_do_not_fill_the_memory(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rich, "MAX_NODES", 3)
+    with RichTracer(pipe(output)) as tracer:
+        for n in range(5):
+            tracer(f"root-{n}-")
+            tracer.flush()
+        assert len(tracer._backlog.tree) == 3
+    assert output.getvalue().count("1 spans are not shown") == 2
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
+def test_no_thread_is_no_reason_to_lose_spans(
+    failure: type[BaseException], output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(self: threading.Thread) -> None:
+        raise failure
+
+    tracer = RichTracer(pipe(output))
+    monkeypatch.setattr(threading.Thread, "start", start)
+    if failure is KeyboardInterrupt:
+        with pytest.raises(KeyboardInterrupt):
+            tracer("not begun")
+        monkeypatch.undo()
+    tracer("GET").end()
+    tracer.__exit__(None, None, None)
+    assert [line.split()[0] for line in lines(output)] == ["GET"]
+
+
+def test_without_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with RichTracer() as tracer:
+        tracer("GET").end()
+
+
+@pytest.mark.usefixtures("asleep")
+def test_in_a_forked_child_it_begins_anew(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The locks are as the threads of the parent left them."""
+    tracer = RichTracer(terminal(output))
+    console_lock = tracer.console._lock
+    Span(tracer, "parent").end()
+    held = threading.Event()
+    over = threading.Event()
+
+    def hold() -> None:
+        with tracer._starting, tracer._counting, tracer._backlog.printing, console_lock:
+            held.set()
+            over.wait(10)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(10)
+
+    class Proxy:
+        rich_proxied_file = sys.stdout
+
+    monkeypatch.setattr(sys, "stdout", Proxy())
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr(forks, "_followed", {tracer})
+    forks.after_fork()
+    assert sys.stdout is Proxy.rich_proxied_file
+    with tracer:
+        tracer("child").end()
+    assert "child (" in output.getvalue()
+    assert "╭" not in output.getvalue()
+    assert "parent" not in output.getvalue()
+    over.set()
+    holder.join(10)
 
 
 @pytest.mark.usefixtures("asleep")
@@ -332,22 +511,28 @@ def test_memory_is_bounded_while_the_output_is_stuck(output: Output, monkeypatch
     monkeypatch.setattr(rich, "MAX_WAITING", 2)
     with RichTracer(pipe(output)) as tracer:
         spans = [tracer(f"root-{n}") for n in range(50)]
-        assert len(tracer._arrivals) == 2
+        assert len(tracer._backlog.arrivals) == 4
         for span in spans:
             span.end()
-        assert len(tracer._arrivals) == 4
+        assert len(tracer._backlog.arrivals) == 8
         tracer.flush()
-        tracer("again").end()
-    note, first, second, again = lines(output)
-    assert note == "… some spans are not shown: the output is too slow"
-    assert [line.split()[0] for line in (first, second, again)] == ["root-0", "root-1", "again"]
+        for n in range(3):
+            tracer(f"again-{n}").end()
+    note, *roots, second_note, again, once_more = lines(output)
+    assert note == "… 46 spans are not shown: more came than could be shown in time"
+    assert second_note.startswith("… 1 spans")
+    assert [line.split()[0] for line in roots] == ["root-0", "root-1", "root-2", "root-3"]
+    assert [line.split()[0] for line in (again, once_more)] == ["again-0", "again-1"]
 
 
 @pytest.mark.spec("SD-22")
 @pytest.mark.parametrize("failure", [OSError, SystemExit])
 @pytest.mark.parametrize("console", [pipe, terminal])
 def test_a_broken_output_harms_nobody(
-    console: Callable[[io.StringIO], Console], failure: type[BaseException], monkeypatch: pytest.MonkeyPatch
+    console: Callable[[io.StringIO], Console],
+    failure: type[BaseException],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     class Broken(Output):
         def __init__(self) -> None:
@@ -356,7 +541,7 @@ def test_a_broken_output_harms_nobody(
 
         def write(self, text: str) -> int:
             self.tried.release()
-            raise failure
+            raise failure("no room")
 
     monkeypatch.setattr(rich, "REFRESH", 0.001)
     output = Broken()
@@ -366,6 +551,7 @@ def test_a_broken_output_harms_nobody(
             assert output.tried.acquire(timeout=10)
             tracer.flush()
         assert threads()[0].is_alive()
+    assert capfd.readouterr().err == "stario RichTracer: no room; its output is lost until this is over\n"
 
 
 @pytest.mark.spec("SD-22")
@@ -429,9 +615,9 @@ def test_the_view_stands_still_while_the_output_is_behind(tmp_path: Path, monkey
         tracer("GET").end()
         for _ in range(3):
             assert looked.acquire(timeout=10)
-        assert len(tracer._arrivals) == 2  # its start and its end, not looked at
+        assert len(tracer._backlog.arrivals) == 2  # its start and its end, not looked at
         behind = False
-        while tracer._arrivals:
+        while tracer._backlog.arrivals:
             assert looked.acquire(timeout=10)
     assert (tmp_path / "log").read_text().count("GET") == 1
 

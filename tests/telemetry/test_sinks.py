@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import codecs
+import errno
 import gzip
 import io
 import os
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO, cast
 
 import pytest
 
-from stario_trio.telemetry.sinks import DescriptorSink, TextSink, complain, encoding_of, never, sink_of
+from stario_trio.telemetry.sinks import FILE_BUF, DescriptorSink, TextSink, complain, encoding_of, never, sink_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -219,3 +221,110 @@ def test_a_complaint_goes_to_standard_error_or_nowhere(
     for nowhere in (None, io.StringIO()):
         monkeypatch.setattr(sys, "__stderr__", nowhere)
         complain("nobody hears this\n")
+
+
+def test_without_a_free_descriptor_the_original_is_used(
+    pipe: tuple[int, TextIO], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dup(descriptor: int) -> int:
+        raise OSError(code, "no")
+
+    reader, output = pipe
+    monkeypatch.setattr(os, "dup", dup)
+    for code in (errno.EMFILE, errno.ENFILE):  # noqa: B007  (the function above reads it)
+        DescriptorSink(output).write(b"line\n", never)
+        assert os.read(reader, 100) == b"line\n"
+        with (tmp_path / "log").open("w") as file:
+            sink = DescriptorSink(file)
+            sink.open()
+            sink.write(b"line\n", never)
+            sink.close()
+        assert (tmp_path / "log").read_bytes() == b"line\n"
+    code = errno.EBADF
+    with pytest.raises(OSError, match="no"):
+        DescriptorSink(output).write(b"line\n", never)
+
+
+def test_a_descriptor_that_becomes_another_file_is_followed(pipe: tuple[int, TextIO], tmp_path: Path) -> None:
+    reader, other = pipe
+    before = descriptors()
+    with (tmp_path / "a").open("w") as output, (tmp_path / "b").open("w") as b:
+        sink = DescriptorSink(output)
+        sink.open()
+        sink.write(b"one\n", never)
+        os.dup2(b.fileno(), output.fileno())
+        sink.write(b"two\n", never)
+        assert sink.chunk == FILE_BUF
+        os.dup2(other.fileno(), output.fileno())
+        sink.write(b"three\n", never)
+        assert sink.chunk == select.PIPE_BUF
+        os.dup2(b.fileno(), output.fileno())
+        sink.open()
+        output.close()
+        sink.write(b"four\n", never)
+        sink.close()
+    assert (tmp_path / "a").read_bytes() == b"one\n"
+    assert (tmp_path / "b").read_bytes() == b"two\nfour\n"
+    assert os.read(reader, 100) == b"three\n"
+    assert descriptors() == before
+
+
+def test_the_write_of_a_subclass_is_not_bypassed(tmp_path: Path) -> None:
+    class Redacting(io.TextIOWrapper):
+        def write(self, text: str, /) -> int:
+            return super().write(text.replace("secret", "******"))
+
+    class Counting(io.FileIO):
+        def write(self, data: object, /) -> int:
+            return super().write(b"1")
+
+    path = tmp_path / "log"
+    with Redacting(io.BufferedWriter(io.FileIO(path, "w")), encoding="utf-8") as output:
+        sink = sink_of(output)
+        assert isinstance(sink, TextSink)
+        sink.write(b"a secret\n", never)
+    assert path.read_bytes() == b"a ******\n"
+    with io.TextIOWrapper(io.BufferedWriter(Counting(path, "w")), encoding="utf-8") as counted:
+        assert isinstance(sink_of(counted), TextSink)
+
+
+def test_an_output_that_names_no_encoding_gets_text(tmp_path: Path) -> None:
+    with codecs.getwriter("utf-8")((tmp_path / "log").open("wb")) as output:
+        sink = sink_of(cast("TextIO", output))
+        assert isinstance(sink, TextSink)
+        sink.write("ü\n".encode(), never)
+    assert (tmp_path / "log").read_bytes() == "ü\n".encode()
+
+
+class Tee:
+    """What a program puts in front of its standard output."""
+
+    def __init__(self, output: TextIO) -> None:
+        self._output = output
+        self.pieces: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.pieces.append(text)
+        return self._output.write(text)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._output, name)
+
+
+def test_nobody_waits_in_a_file_object_that_is_full(pipe: tuple[int, TextIO]) -> None:
+    """The one who does holds its lock."""
+    reader, output = pipe
+    tee = Tee(output)
+    sink = sink_of(cast("TextIO", tee))
+    assert isinstance(sink, TextSink)
+    assert sink.chunk == select.PIPE_BUF
+    taken = fill(output)
+    with pytest.raises(TimeoutError):
+        sink.write(b"line\n", never)
+    assert tee.pieces == []
+    while taken:
+        taken -= len(os.read(reader, taken))
+    data = ("ü" * 5000 + "\n").encode()
+    sink.write(data, never)
+    assert all(len(piece.encode()) <= select.PIPE_BUF for piece in tee.pieces)
+    assert os.read(reader, 20_000) == data
