@@ -150,7 +150,7 @@ NO_TRIO = [
 
 # What only few may touch, and who.
 RESERVED = {
-    "threading": ["server/threads.py", "telemetry/*", "relay.py"],
+    "threading": ["server/threads.py", "telemetry/*", "relay.py", "http/staticassets/threads.py"],
     "signal": ["server/signals.py", "server/asyncio_facade.py"],
     "asyncio": ["server/asyncio_facade.py"],
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import asynccontextmanager
+import threading
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ import trio
 
 from stario_trio import Limits, Router, Stario, StaticAssets
 from stario_trio.http.staticassets import disk
+from stario_trio.http.staticassets.threads import THREADS
 from stario_trio.testing import RecordingTracer
 from tests.support.live import PATIENCE, Peer, peer
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
 
-    from stario_trio import Server
+    from stario_trio import Context, Server
     from stario_trio.http.writer import Writer
 
 SECRET = b"the-secret"
@@ -294,9 +296,9 @@ async def test_a_client_that_does_not_read_holds_up_no_stop(big: Path, workers: 
     async with live(big, **settings) as site, peer(site.server, receive_buffer=4096) as client:
         await client.get(site.path("big.bin"))
         await client.until(b"\r\n\r\n")
+        assert await client.exactly(1)
         site.server.stop()
-        body = await client.rest()
-        assert 0 < len(body) < BIG, "cut, and seen to be"
+        assert len(await client.rest()) < BIG - 1, "cut, and seen to be"
     assert not site.server.report.abandoned
     assert sum(worker.force_closed for worker in site.server.report.workers) == 1
     await closed(big / "big.bin")
@@ -325,14 +327,76 @@ async def test_a_disk_that_hangs_holds_up_no_stop(big: Path, monkeypatch: Any, w
         await client.get(site.path("big.bin"))
         await client.until(b"\r\n\r\n")
         await hangs.wait()
+        assert len(await client.exactly(disk.PIECE)) == disk.PIECE
         site.server.stop()
-        assert len(await client.rest()) == disk.PIECE
+        assert await client.rest() == b""
     assert not site.server.report.abandoned
     assert not site.server.report.left_behind
     os.write(gate_in, b"x")
     await closed(big / "big.bin")
     os.close(gate_out)
     os.close(gate_in)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_disk_that_hangs_starves_nobody(big: Path, monkeypatch: Any, workers: int) -> None:
+    """Neither the threads of handlers, nor other directories, also after all who wait for it have left."""
+    asked, hanging, gate = threading.Semaphore(0), threading.Semaphore(0), threading.Event()
+    open_, read = disk.DiskFile.open, disk.DiskFile._read
+
+    async def opening(self: disk.DiskFile, start: int, size: int) -> None:
+        asked.release()
+        await open_(self, start, size)
+
+    def hang(self: disk.DiskFile, *args: Any) -> bytes:
+        if self._path.parent == big:
+            hanging.release()
+            gate.wait(2 * PATIENCE)
+        return read(self, *args)
+
+    async def threaded(c: Context, w: Writer) -> None:
+        default = trio.to_thread.current_default_thread_limiter()
+        default.total_tokens = 1  # so that one more in use is one too many
+        w.text(await trio.to_thread.run_sync(lambda: "done"))
+
+    async def all_of(semaphore: threading.Semaphore, count: int) -> None:
+        for _ in range(count):
+            while not semaphore.acquire(blocking=False):
+                await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(disk.DiskFile, "open", opening)
+    monkeypatch.setattr(disk.DiskFile, "_read", hang)
+    healthy = big.parent / "healthy"
+    healthy.mkdir()
+    (healthy / "a.bin").write_bytes(b"content")
+    app = Stario(RecordingTracer())
+    stuck = app.assets("/static", big)
+    other = StaticAssets(healthy, cache_max_size=0)
+    app.get("/healthy/*", other)
+    app.get("/thread", threaded)
+    clients = 50  # more than all threads of both workers, and than those of Trio
+    try:
+        with trio.fail_after(PATIENCE):
+            async with app.serving(port=0, graceful_timeout=0.1, workers=workers) as server:
+
+                async def others_go_on() -> None:
+                    for _ in range(4):  # so that each worker is asked, most likely
+                        async with peer(server) as client:
+                            assert (await client.ask("/thread")).body == b"done"
+                            assert (await client.ask(f"/healthy/{other.url('a.bin')}")).body == b"content"
+
+                async with AsyncExitStack() as stack:
+                    for _ in range(clients):
+                        client = await stack.enter_async_context(peer(server))
+                        await client.get(f"/static/{stuck.url('big.bin')}")
+                    await all_of(asked, clients)
+                    await all_of(hanging, THREADS)
+                    await others_go_on()
+                await others_go_on()  # the threads still hang
+                server.stop()
+            assert not server.report.abandoned
+    finally:
+        gate.set()
 
 
 async def test_a_download_in_time_is_finished_by_a_stop(big: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
+import io
 import os
 import re
 import sys
+import threading
 import time
+import weakref
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -15,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pytest
 import trio
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import stario_trio
@@ -24,6 +28,8 @@ from stario_trio.http import staticassets
 from stario_trio.http.compression import CompressionConfig
 from stario_trio.http.headers import Headers
 from stario_trio.http.staticassets import CONTENT_TYPES, CachedFile, conditions, disk, fingerprint
+from stario_trio.http.staticassets.identity import digest_of
+from stario_trio.http.staticassets.threads import THREADS, DiskThreads
 from stario_trio.http.unmatched import location
 from stario_trio.testing import RecordingTracer
 from tests.support.peer import FakePeer, Response
@@ -194,6 +200,24 @@ def test_a_missing_directory_is_an_error_at_the_start(tmp_path: Path, is_file: b
     assert not staticassets._collections
 
 
+def test_an_empty_directory_name_does_not_publish_the_working_directory(folder: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(StarioError, match="Static files directory is empty") as caught:
+        Router().assets("/static", "")
+    assert 'Write "." if the working directory is meant' in str(caught.value)
+    assert not staticassets._collections
+    for meant in (".", Path()):
+        assert StaticAssets(meant).directory == folder.resolve()
+
+
+@pytest.mark.parametrize("size", [None, "1", -1, True, 1.5])
+def test_a_cache_size_that_is_no_number_of_bytes_is_an_error_at_the_start(folder: Path, size: Any) -> None:
+    with pytest.raises(StarioError, match="cache_max_size must be a number of bytes, not ") as caught:
+        StaticAssets(folder, cache_max_size=size)
+    assert caught.value.context == {"cache_max_size": size}
+    assert not staticassets._collections
+
+
 def test_a_cache_control_that_is_no_header_is_an_error_at_the_start(folder: Path) -> None:
     with pytest.raises(ValueError, match="control character"):
         StaticAssets(folder, cache_control="no-cache\r\nx: y")
@@ -313,11 +337,11 @@ async def test_nothing_is_read_for_a_head(on_disk: Site, monkeypatch: Any) -> No
     assert sizes == [0, len(CSS)]
 
 
-@pytest.mark.parametrize("size", [0, 1, disk.PIECE - 1, disk.PIECE, disk.PIECE + 1, 3 * disk.PIECE])
+@pytest.mark.parametrize("size", [1, disk.PIECE - 1, disk.PIECE, disk.PIECE + 1, 3 * disk.PIECE])
 async def test_every_size_comes_whole_from_the_disk(tmp_path: Path, size: int) -> None:
     content = os.urandom(size)
     (tmp_path / "a.bin").write_bytes(content)
-    site = Site(StaticAssets(tmp_path, cache_max_size=-1))
+    site = Site(StaticAssets(tmp_path, cache_max_size=0))
     assert site.assets._cache[site.assets.url("a.bin")].content is None
     assert (await site.ask_for("a.bin")).body == content
 
@@ -610,6 +634,7 @@ opaque = st.text("ab,W/*", max_size=5).map(lambda text: f'"{text}"')
 tags = st.lists(st.tuples(st.sampled_from(["", "W/"]), opaque), min_size=1, max_size=5)
 
 
+@settings(deadline=None)
 @given(tags=tags, own=opaque, between=st.sampled_from([",", ", ", " ,\t", ",,"]))
 def test_a_list_of_tags_is_compared_one_by_one(tags: list[tuple[str, str]], own: str, between: str) -> None:
     written = between.join(weak + tag for weak, tag in tags)
@@ -620,6 +645,7 @@ def test_a_list_of_tags_is_compared_one_by_one(tags: list[tuple[str, str]], own:
     assert check(fields(("if-match", written)), own.encode(), 0) == (None if strongly else 412)
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec="latin-1", exclude_characters="\r\n\0", exclude_categories=["Cc"])))
 def test_nothing_a_client_writes_breaks_a_precondition(value: str) -> None:
     for name in ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since"):
@@ -628,7 +654,11 @@ def test_nothing_a_client_writes_breaks_a_precondition(value: str) -> None:
     conditions.same_as_before(fields(("if-range", value)), ETAG, MODIFIED)
 
 
-@given(st.datetimes(datetime(1970, 1, 1), datetime(2068, 12, 31)))
+THIS_YEAR = datetime.now(UTC).year
+
+
+@settings(deadline=None)
+@given(st.datetimes(datetime(THIS_YEAR - 49, 1, 1), datetime(THIS_YEAR + 49, 12, 31)))
 def test_all_three_formats_of_a_date_are_read(when: datetime) -> None:
     when = when.replace(microsecond=0, tzinfo=UTC)
     day = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")[when.weekday()]
@@ -640,6 +670,51 @@ def test_all_three_formats_of_a_date_are_read(when: datetime) -> None:
         f"{day[:3]} {month} {when.day:2} {clock} {when.year}",
     ):
         assert conditions.http_date(written.encode()) == int(when.timestamp())
+
+
+@pytest.mark.parametrize(
+    ("now", "written", "meant"),
+    [
+        (2026, 94, 1994),
+        (2026, 25, 2025),
+        (2026, 26, 2026),
+        (2026, 69, 2069),
+        (2026, 75, 2075),
+        (2026, 77, 1977),
+        (2070, 69, 2069),
+        (2070, 5, 2105),
+        (2070, 21, 2021),
+    ],
+)
+def test_a_year_of_two_digits_is_at_most_50_years_ahead(now: int, written: int, meant: int, monkeypatch: Any) -> None:
+    """RFC 9110 section 5.6.7."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Clock:
+            return cls(now, 11, 6, 8, 49, 37, tzinfo=tz)
+
+    monkeypatch.setattr(conditions, "datetime", Clock)
+    read = conditions.http_date(f"Sunday, 06-Nov-{written:02} 08:49:37 GMT".encode())
+    assert read == int(datetime(meant, 11, 6, 8, 49, 37, tzinfo=UTC).timestamp())
+
+
+@pytest.mark.parametrize(("second", "year"), [(37, 2076), (38, 1976)])
+def test_50_years_are_counted_to_the_second(second: int, year: int, monkeypatch: Any) -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Clock:
+            return cls(2026, 11, 6, 8, 49, 37, tzinfo=tz)
+
+    monkeypatch.setattr(conditions, "datetime", Clock)
+    read = conditions.http_date(f"Friday, 06-Nov-76 08:49:{second} GMT".encode())
+    assert read == int(datetime(year, 11, 6, 8, 49, second, tzinfo=UTC).timestamp())
+
+
+def test_a_leap_day_of_two_digits_is_completed_before_it_is_checked() -> None:
+    leap_day = datetime(2000, 2, 29, tzinfo=UTC)
+    if THIS_YEAR < 2050:
+        assert conditions.http_date(b"Tuesday, 29-Feb-00 00:00:00 GMT") == int(leap_day.timestamp())
 
 
 @pytest.mark.parametrize(
@@ -746,6 +821,7 @@ async def test_preconditions_come_before_ranges(either: Site) -> None:
     assert (await either.ask_for("tiny.txt", part, ("if-match", '"x"'))).status == 412
 
 
+@settings(deadline=None)
 @given(
     size=st.integers(0, 20),
     first=st.one_of(st.just(""), st.integers(0, 25).map(str)),
@@ -879,12 +955,14 @@ class Held:
 
     def __init__(self, site: Site) -> None:
         self.peer = SlowPeer()
+        self.ended = trio.Event()
         self.site = site
         self.writer = self.peer.writer()
         self.request: Request = self.peer.request("GET", site.path("big.bin"))
 
     async def run(self) -> None:
         await self.site.app.handle_request(self.request, self.writer)
+        self.ended.set()
 
     def response(self) -> Response:
         return Response(self.peer.sent, closed=self.peer.aborted)
@@ -940,7 +1018,143 @@ async def test_a_file_that_ends_too_early_is_cut(big: Path, monkeypatch: Any) ->
         os.truncate(big, disk.PIECE)
     assert request.peer.aborted
     [span] = recorder.spans
-    assert f"{big} ended {disk.PIECE} bytes early" in str(span.error)
+    assert f"{big} ended {3 * disk.PIECE} bytes early" in str(span.error)
+
+
+# Files that only seem to change, and those that hide it
+
+
+def until_seen(path: Path, change: Callable[[Path], None]) -> None:
+    """Do something to a file until its ctime tells: the clock of the kernel has steps of some milliseconds."""
+    before = path.stat().st_ctime_ns
+    while path.stat().st_ctime_ns == before:
+        change(path)
+
+
+def made_private(path: Path) -> None:
+    path.chmod(0o600)
+
+
+def linked(path: Path) -> None:
+    other = path.with_name("other")
+    other.hardlink_to(path)
+    other.unlink()
+
+
+def touched(path: Path) -> None:
+    os.utime(path)
+
+
+def copied_again(path: Path) -> None:
+    """As by a deployment of the same version."""
+    twin = path.with_name("twin")
+    twin.write_bytes(path.read_bytes())
+    twin.replace(path)
+
+
+def overwritten(path: Path) -> None:
+    """As by `cp -p`, or a build whose files all have the same time."""
+    stat = path.stat()
+    with path.open("r+b") as file:
+        file.write(bytes(stat.st_size))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+@pytest.fixture
+def hashed(monkeypatch: Any) -> list[str]:
+    """The hash of each file that is hashed again."""
+    found: list[str] = []
+
+    def hashing(file: Any) -> str:
+        found.append(digest_of(file))
+        return found[-1]
+
+    monkeypatch.setattr(disk, "digest_of", hashing)
+    return found
+
+
+@pytest.mark.parametrize("change", [made_private, linked, touched, copied_again])
+async def test_a_change_beside_the_content_is_none(
+    big: Path, change: Callable[[Path], None], hashed: list[str]
+) -> None:
+    site, recorder = recorded(big)
+    until_seen(big, change)
+    for _ in range(3):
+        assert (await site.ask_for("big.bin", ("range", "bytes=70000-200000"))).body == big.read_bytes()[70000:200001]
+    assert hashed == [fingerprint(big)], "once"
+    assert all(span.error is None for span in recorder.spans)
+    until_seen(big, change)
+    assert (await site.ask_for("big.bin")).status == 200
+    assert len(hashed) == 2
+
+
+async def test_two_files_of_the_same_content_are_both_known(big: Path, hashed: list[str]) -> None:
+    """One that is on its way, and the one that has taken its place."""
+    site, _ = recorded(big)
+    original = big.read_bytes()
+    async with held(site) as request:
+        until_seen(big, copied_again)
+        assert (await site.ask_for("big.bin")).body == original
+        request.peer.room.set()
+        await request.ended.wait()
+        assert (await site.ask_for("big.bin")).body == original
+    assert request.response().body == original
+    assert len(hashed) == 2, "the old one as well: it has one name less"
+
+
+async def test_not_all_that_was_known_is_kept(big: Path) -> None:
+    site, _ = recorded(big)
+    [file] = site.assets._cache.values()
+    for _ in range(6):
+        until_seen(big, touched)
+        assert (await site.ask_for("big.bin")).status == 200
+    assert len(set(file.known)) == 4
+
+
+@pytest.mark.upstream_bug(55)
+async def test_bug_55_a_file_overwritten_with_its_old_time_is_500(big: Path, hashed: list[str]) -> None:
+    site, recorder = recorded(big)
+    until_seen(big, overwritten)
+    for method in ("GET", "HEAD", "GET"):
+        assert (await site.ask_for("big.bin", method=method)).status == 500
+    assert len(hashed) == 1, "nobody makes the server read it again and again"
+    assert all("Static file has changed" in str(span.error) for span in recorder.spans)
+
+
+async def test_a_file_that_is_put_back_is_served_again(big: Path) -> None:
+    site, _ = recorded(big)
+    original, stat = big.read_bytes(), big.stat()
+    until_seen(big, overwritten)
+    assert (await site.ask_for("big.bin")).status == 500
+    big.write_bytes(original)
+    until_seen(big, lambda path: os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns)))
+    assert (await site.ask_for("big.bin")).body == original
+
+
+@pytest.mark.upstream_bug(55)
+@pytest.mark.parametrize("harmless", [False, True])
+async def test_bug_55_the_same_on_the_way(big: Path, harmless: bool) -> None:
+    site, _ = recorded(big)
+    original = big.read_bytes()
+    async with held(site) as request:
+        until_seen(big, made_private if harmless else overwritten)
+    response = request.response()
+    assert response.complete is harmless
+    assert response.body == (original if harmless else original[: disk.PIECE])
+
+
+async def test_a_file_that_changes_while_it_is_hashed_again_is_not_believed(big: Path, monkeypatch: Any) -> None:
+    site, _ = recorded(big)
+
+    def hashing(file: Any) -> str:
+        until_seen(big, made_private)
+        return digest_of(file)
+
+    until_seen(big, made_private)
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "digest_of", hashing)
+        assert (await site.ask_for("big.bin")).status == 500
+    assert (await site.ask_for("big.bin")).status == 200
 
 
 # Peers that leave, disks that hang
@@ -1022,6 +1236,182 @@ async def test_a_hanging_disk_holds_up_no_cancel(big: Path, monkeypatch: Any, ha
     await all_closed(big)
     os.close(gate_out)
     os.close(gate_in)
+
+
+class Stuck:
+    """A disk on which every read hangs until it is let go."""
+
+    def __init__(self, monkeypatch: Any) -> None:
+        self.hanging = threading.Semaphore(0)
+        self.gate = threading.Event()
+        read = disk.DiskFile._read
+
+        def hang(file: disk.DiskFile, left: int, start: int | None = None) -> bytes:
+            self.hanging.release()
+            self.gate.wait(60)
+            return read(file, left, start)
+
+        monkeypatch.setattr(disk.DiskFile, "_read", hang)
+
+    async def wait_hanging(self, reads: int) -> None:
+        for _ in range(reads):
+            while not self.hanging.acquire(blocking=False):
+                await trio.lowlevel.checkpoint()
+
+
+@pytest.fixture
+def stuck(monkeypatch: Any) -> Iterator[Stuck]:
+    disk_ = Stuck(monkeypatch)
+    yield disk_
+    disk_.gate.set()
+
+
+@needs_proc
+async def test_a_hanging_disk_holds_up_its_own_directory_alone(big: Path, stuck: Stuck) -> None:
+    site, _ = recorded(big)
+    ours = site.assets._threads.limiter
+    default = trio.to_thread.current_default_thread_limiter()
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            for _ in range(THREADS + 3):
+                nursery.start_soon(site.ask_for, "big.bin")
+            await stuck.wait_hanging(THREADS)
+            await trio.testing.wait_all_tasks_blocked()
+            assert ours.statistics().tasks_waiting == 3
+            assert default.borrowed_tokens == 0
+            nursery.cancel_scope.cancel(reason="the test says so")
+        assert ours.available_tokens == 0, "a thread that hangs is taken"
+        assert default.borrowed_tokens == 0
+        other, _ = recorded(big)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other.ask_for, "big.bin")
+            await stuck.wait_hanging(1)  # it got a thread, as other directories do
+            stuck.gate.set()
+        assert (await site.ask_for("big.bin")).body == big.read_bytes()
+    await all_closed(big)
+
+
+@needs_proc
+async def test_who_waits_too_long_for_the_disk_is_told(
+    big: Path, stuck: Stuck, mock_clock: trio.testing.MockClock
+) -> None:
+    site, recorder = recorded(big)
+    answers: list[Answer] = []
+
+    async def ask(method: str) -> None:
+        answers.append(await site.ask_for("big.bin", method=method))
+
+    async with trio.open_nursery() as nursery:
+        for method in ("GET", "HEAD") * THREADS:  # half of them have no thread
+            nursery.start_soon(ask, method)
+        await stuck.wait_hanging(THREADS)
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(29.9)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not answers
+        mock_clock.jump(0.2)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(answers) == 2 * THREADS
+    for answer in answers:
+        assert (answer.status, answer.headers["retry-after"]) == (503, "30")
+        assert {"etag", "cache-control", "last-modified"}.isdisjoint(answer.headers)
+    assert all("the disk has not answered for 30 seconds" in str(span.error) for span in recorder.spans)
+    stuck.gate.set()
+    assert (await site.ask_for("big.bin")).status == 200
+    await all_closed(big)
+
+
+def test_each_run_has_its_own_limiter_and_takes_it_along() -> None:
+    threads = DiskThreads()
+    seen: list[weakref.ref[trio.CapacityLimiter]] = []
+
+    async def inner() -> None:
+        seen.append(weakref.ref(threads.limiter))
+
+    async def outer() -> None:
+        limiter = threads.limiter
+        assert threads.limiter is limiter
+        await trio.to_thread.run_sync(trio.run, inner)
+        seen.append(weakref.ref(limiter))
+        assert seen[0]() is not limiter
+
+    trio.run(outer)
+    gc.collect()
+    assert [limiter() for limiter in seen] == [None, None]
+
+
+@needs_proc
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_whole_download_needs_no_thread_to_be_closed(big: Path, monkeypatch: Any, method: str) -> None:
+    site, recorder = recorded(big)
+    monkeypatch.setattr(trio.lowlevel, "start_thread_soon", None)
+    assert (await site.ask_for("big.bin", method=method)).status == 200
+    assert descriptors(big) == 0, "closed by the thread that has read the last byte"
+    assert recorder.spans[0].error is None
+
+
+@needs_proc
+async def test_a_file_is_closed_also_when_no_thread_can_be_started(big: Path, monkeypatch: Any) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    site, recorder = recorded(big)
+    async with held(site) as request:
+        monkeypatch.setattr(trio.lowlevel, "start_thread_soon", fail)
+        request.peer.leave()
+    assert descriptors(big) == 0
+    assert recorder.spans[0].error is None
+
+
+class FakeFile:
+    """Something to close."""
+
+    def __init__(self, gate: threading.Event, closing: threading.Semaphore, closed: threading.Semaphore) -> None:
+        self._gate = gate
+        self._closing = closing
+        self._closed = closed
+
+    def close(self) -> None:
+        self._closing.release()
+        self._gate.wait(60)
+        self._closed.release()
+        raise OSError(5, "which is nobody's business")
+
+
+def test_closing_takes_few_threads_too() -> None:
+    threads = DiskThreads()
+    gate, closing, closed = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
+    files = [cast("Any", FakeFile(gate, closing, closed)) for _ in range(THREADS + 5)]
+    for file in files[:-1]:
+        threads.close_soon(file)
+    for _ in range(THREADS):
+        assert closing.acquire(timeout=60)
+    threads._closing.append(files[-1])
+    threads._close_all()  # no place, and does not wait for one
+    assert not closing.acquire(blocking=False)
+    gate.set()
+    for _ in files:
+        assert closed.acquire(timeout=60)
+
+
+def test_a_file_that_comes_at_the_last_moment_is_closed_as_well() -> None:
+    """Its own thread finds no place, and leaves it to one that has seen no more files."""
+    threads = DiskThreads()
+    late: list[Any] = []
+
+    class Closers(threading.Semaphore):
+        def release(self, n: int = 1) -> None:
+            if not late:
+                late.append(io.BytesIO())
+                threads._closing.append(late[0])
+                threads._close_all()
+                assert not late[0].closed
+            super().release(n)
+
+    threads._closers = Closers(1)
+    threads._closing.append(cast("Any", io.BytesIO()))
+    threads._close_all()
+    assert late[0].closed
 
 
 async def test_a_body_in_memory_is_not_copied_for_each_peer(tmp_path: Path) -> None:

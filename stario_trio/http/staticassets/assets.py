@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import trio
+
 from stario_trio.exceptions import StarioError
 from stario_trio.http.coding import vary_by_coding
 from stario_trio.http.compression import negotiate
@@ -13,6 +15,7 @@ from stario_trio.http.headers import encode_value
 from stario_trio.http.staticassets.conditions import failed_precondition, requested_range, same_as_before
 from stario_trio.http.staticassets.disk import DiskFile
 from stario_trio.http.staticassets.files import load_all
+from stario_trio.http.staticassets.threads import DiskThreads
 from stario_trio.http.unmatched import location, not_found
 
 if TYPE_CHECKING:
@@ -30,6 +33,9 @@ _MEBIBYTE: Final = 1024 * 1024
 #: Bytes up to which a body is joined to its head, which saves a call of the kernel. A larger one is never copied: all
 #: peers that take their time wait for the same bytes.
 _ONE_SEND: Final = 64 * 1024
+#: Seconds until a client is told that its file cannot be read now, and how long it is told to wait. A disk that slept
+#: has woken up by then, and proxies in front of a server mostly wait for 60.
+_DISK_PATIENCE: Final = 30
 #: Names shown when one is not found.
 _SHOWN: Final = 5
 
@@ -72,11 +78,11 @@ class StaticAssets:
         cache_max_size: bytes; larger files are read from the disk for each request, and not compressed.
 
     Raises:
-        StarioError: the directory is missing, or something in it cannot be read.
+        StarioError: the directory is missing, or something in it cannot be read; a setting makes no sense.
         ValueError: `cache_control` cannot be a header value.
     """
 
-    __slots__ = ("_cache", "_cache_control", "_path_to_hash", "cache_max_size", "collection", "directory")
+    __slots__ = ("_cache", "_cache_control", "_path_to_hash", "_threads", "cache_max_size", "collection", "directory")
 
     def __init__(
         self,
@@ -85,6 +91,7 @@ class StaticAssets:
         cache_control: str = _FOR_A_YEAR,
         cache_max_size: int = _MEBIBYTE,
     ) -> None:
+        _check_settings(directory, cache_max_size)
         self.directory: Path = Path(os.path.realpath(directory))
         self.collection: str = collection
         self.cache_max_size: int = cache_max_size
@@ -96,6 +103,7 @@ class StaticAssets:
                 help_text="Create the directory, or check the path: a relative one counts from the working directory.",
                 example='app.assets("/static", Path(__file__).parent / "static")',
             )
+        self._threads = DiskThreads()
         self._path_to_hash: dict[str, str] = {}  # "js/app.js" to "app.<hash>.js"
         self._cache: dict[str, CachedFile] = {}  # by "js/app.<hash>.js"
         for path, digest, file in load_all(self.directory, cache_max_size):
@@ -173,15 +181,20 @@ class StaticAssets:
 
     async def _serve_from_disk(self, c: Context, w: Writer, file: CachedFile, part: range | None) -> None:
         """Answer with a large file, or tell that it is not what it was while that can still be told (BUG 55)."""
-        assert file.path is not None, "large"
         sent = range(file.size) if part is None else part
         size = 0 if c.req.method == "HEAD" else len(sent)
-        with DiskFile(file.path, file.identity) as opened:
+        with DiskFile(file, self._threads) as opened:
             try:
-                await opened.open(sent.start, size)
+                with trio.move_on_after(_DISK_PATIENCE) as patience:
+                    await opened.open(sent.start, size)
             except (FileNotFoundError, NotADirectoryError) as exc:
                 c(exc)
                 await not_found(c, w)
+                return
+            if patience.cancelled_caught:
+                c.span.error = f"Static file cannot be read: the disk has not answered for {_DISK_PATIENCE} seconds"
+                w.headers.rset(b"retry-after", b"%d" % _DISK_PATIENCE)
+                w.text("Service Unavailable", 503)
                 return
             _start(w, self._describe(w.headers, file, None, part), file.content_type, len(sent))
             await opened.send(w, size)
@@ -205,6 +218,25 @@ class StaticAssets:
         headers.rset(b"etag", file.etag_of(coding))
         if file.codings:
             vary_by_coding(headers)
+
+
+def _check_settings(directory: object, cache_max_size: object) -> None:
+    """Raise a StarioError for settings that cannot be meant."""
+    if directory == "":
+        raise StarioError(
+            "Static files directory is empty",
+            context={"directory": directory},
+            help_text='It would publish the working directory. Name a directory; is a setting missing? Write "." if '
+            "the working directory is meant.",
+            example='app.assets("/static", Path(__file__).parent / "static")',
+        )
+    if isinstance(cache_max_size, bool) or not isinstance(cache_max_size, int) or cache_max_size < 0:
+        raise StarioError(
+            f"cache_max_size must be a number of bytes, not {cache_max_size!r}",
+            context={"cache_max_size": cache_max_size},
+            help_text="Larger files are read from the disk for each request: 0 holds none in memory.",
+            example='StaticAssets("downloads", cache_max_size=64 * 1024)',
+        )
 
 
 def _start(w: Writer, status: int, content_type: bytes, size: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_tz
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     from stario_trio.http.headers import Headers
@@ -24,6 +24,9 @@ _ONE_RANGE: Final = re.compile(rb"[Bb][Yy][Tt][Ee][Ss]=[\t ,]*([0-9]*)-([0-9]*)[
 _ENDLESS: Final = 10**19
 #: The longest date of section 5.6.7 has 33 characters.
 _LONGEST_DATE: Final = 40
+
+#: Year, month, day, hour, minute, second.
+_Date: TypeAlias = tuple[int, int, int, int, int, int]
 
 
 def failed_precondition(headers: Headers, etag: bytes, modified: int) -> int | None:
@@ -96,10 +99,26 @@ def http_date(value: bytes) -> int | None:
     parsed = parsedate_tz(text)
     if parsed is None or parsed[9]:  # a zone that is not GMT
         return None
+    date = parsed[:6]
+    if str(date[0]) not in text:
+        date = _in_full(date, datetime.now(UTC))
     try:
-        return int(datetime(*parsed[:6], tzinfo=UTC).timestamp())
+        return int(datetime(*date, tzinfo=UTC).timestamp())
     except ValueError:
         return None
+
+
+def _in_full(date: _Date, now: datetime) -> _Date:
+    """Complete a date of which only the last two digits of the year are known (section 5.6.7).
+
+    Returns:
+        The next such date from this year on, or, if that is more than 50 years ahead, the last one in the past.
+    """
+    year = now.year + (date[0] - now.year) % 100
+    half_a_century = (now.year + 50, now.month, now.day, now.hour, now.minute, now.second)
+    if (year, *date[1:]) > half_a_century:
+        year -= 100
+    return (year, *date[1:])
 
 
 def _matches(tags: bytes, etag: bytes, *, strong: bool) -> bool:

@@ -8,31 +8,30 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING, Final, Self, TypeAlias
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Self
 
 import trio
 
 from stario_trio.exceptions import StarioError
+from stario_trio.http.staticassets.identity import digest_of, identity_of
+from stario_trio.http.staticassets.threads import close
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from stario_trio.http.staticassets.files import CachedFile
+    from stario_trio.http.staticassets.identity import Identity
+    from stario_trio.http.staticassets.threads import DiskThreads
     from stario_trio.http.writer import Writer
 
-__all__ = ["DiskFile", "Identity", "identity_of"]
+__all__ = ["DiskFile"]
 
 #: One read: large beside the 30 to 60 microseconds of a thread's turn, small beside `Limits.high_water`.
 PIECE: Final = 64 * 1024
 
-#: What tells a file from a later one at the same path. Not the device: a network file system that is mounted again
-#: (by an automounter) gets another number.
-Identity: TypeAlias = tuple[int, int, int]
-
-
-def identity_of(fd: int) -> Identity:
-    """Inode, size in bytes, and modification time in nanoseconds."""
-    stat = os.fstat(fd)
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+#: How many files at one path, of the same content, may be on their way to peers without being hashed again and again.
+_VERSIONS: Final = 4
 
 
 class DiskFile:
@@ -42,15 +41,17 @@ class DiskFile:
     then read from somebody else's, and after the block the last user closes it: nobody waits for a thread that hangs.
 
     Args:
-        path: of the file.
-        identity: as the scan found it.
+        file: as the scan found it, one with a path.
+        threads: of its directory.
     """
 
-    __slots__ = ("_first", "_identity", "_idle", "_over", "_path")
+    __slots__ = ("_file", "_first", "_idle", "_over", "_path", "_threads")
 
-    def __init__(self, path: Path, identity: Identity) -> None:
-        self._path = path
-        self._identity = identity
+    def __init__(self, file: CachedFile, threads: DiskThreads) -> None:
+        assert file.path is not None, "a large file"
+        self._file = file
+        self._path: Path = file.path
+        self._threads = threads
         self._idle: list[io.FileIO] = []
         self._over = False
         self._first = b""
@@ -60,8 +61,11 @@ class DiskFile:
 
     def __exit__(self, *_: object) -> None:
         self._over = True
-        # In a thread, as closing is one more thing that may hang.
-        trio.lowlevel.start_thread_soon(self._close, _ignore)
+        try:
+            file = self._idle.pop()
+        except IndexError:
+            return  # closed by the thread that has read the last byte, or to be closed by the one that still reads
+        self._threads.close_soon(file)
 
     async def open(self, start: int, size: int) -> None:
         """Open the file to send `size` bytes of it from `start` on; 0 only looks whether that could be done.
@@ -73,7 +77,7 @@ class DiskFile:
             StarioError: it has changed.
             OSError: it cannot be opened or read.
         """
-        self._first = await trio.to_thread.run_sync(self._open, start, min(size, PIECE), abandon_on_cancel=True)
+        self._first = await self._in_thread(size, start)
 
     async def send(self, w: Writer, size: int) -> None:
         """Write the `size` bytes it was opened for, as fast as the peer takes them, and end the response.
@@ -95,54 +99,68 @@ class DiskFile:
             if not await w.drain():
                 w.abort()
                 return
-            piece = await trio.to_thread.run_sync(self._read, min(size, PIECE), abandon_on_cancel=True)
+            piece = await self._in_thread(size)
+
+    async def _in_thread(self, left: int, start: int | None = None) -> bytes:
+        return await trio.to_thread.run_sync(
+            self._read, left, start, abandon_on_cancel=True, limiter=self._threads.limiter
+        )
 
     # In threads
 
-    def _open(self, start: int, first: int) -> bytes:
-        """Open the file, and read what is sent first with the same turn of the thread."""
-        self._put_back(io.FileIO(self._path, opener=_without_waiting))
-        return self._read(first, start)
-
-    def _read(self, size: int, start: int | None = None) -> bytes:
-        file = self._idle.pop()
+    def _read(self, left: int, start: int | None = None) -> bytes:
+        """Read the next piece of the `left` bytes; with `start`, open the file first, to save a turn of the thread."""
+        file = self._idle.pop() if start is None else io.FileIO(self._path, opener=_without_waiting)
+        more = False
         try:
             if start is not None:
                 self._check(file)
                 file.seek(start)
-            data = file.read(size)
+            data = file.read(min(left, PIECE))
             self._check(file)  # afterwards, so that no byte of another version goes out
-            if size and not data:
-                raise OSError(f"{self._path} ended {size} bytes early")
+            if left and not data:
+                raise OSError(f"{self._path} ended {left} bytes early")
+            more = len(data) < left
             return data
         finally:
-            self._put_back(file)
+            if more:
+                self._put_back(file)
+            else:
+                close(file)
 
     def _check(self, file: io.FileIO) -> None:
-        if identity_of(file.fileno()) != self._identity:
+        found = identity_of(file.fileno())
+        if found not in self._file.known and not self._is_known_again(file, found):
             raise StarioError(
                 "Static file has changed since the start",
                 context={"path": str(self._path)},
                 help_text="Its name holds a hash of the old content. Restart the server after changing static files.",
             )
 
+    def _is_known_again(self, file: io.FileIO, found: Identity) -> bool:
+        """Whether the content is the same, and only its mode has changed, or it was copied again. Hashed once."""
+        if found.size != self._file.size or found == self._file.refused:
+            return False
+        position = file.tell()
+        file.seek(0)
+        same = digest_of(file).encode() == self._file.etag.strip(b'"')
+        file.seek(position)
+        if identity_of(file.fileno()) != found:
+            return False  # it is being changed right now
+        # For all responses. If two threads find something at once, one more hash is all it costs.
+        if same:
+            self._file.known = (found, *self._file.known[: _VERSIONS - 1])
+        else:
+            self._file.refused = found
+        return same
+
     def _put_back(self, file: io.FileIO) -> None:
         self._idle.append(file)
         if self._over:
-            self._close()
-
-    def _close(self) -> None:
-        try:
-            file = self._idle.pop()
-        except IndexError:
-            return  # somebody still uses it, and closes it afterwards
-        file.close()
+            with suppress(IndexError):  # the handler was faster
+                close(self._idle.pop())
 
 
 def _without_waiting(path: str, flags: int) -> int:
     """The opener of a file that may be a pipe by now, whose writer nobody knows."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def _ignore(_outcome: object) -> None:
-    """A file that was only read has nothing to lose when it is closed."""

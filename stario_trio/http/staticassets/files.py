@@ -6,18 +6,16 @@ import os
 import time
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from hashlib import blake2b
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 
 from stario_trio.exceptions import StarioError
 from stario_trio.http.compression import CompressionConfig
-from stario_trio.http.staticassets.disk import identity_of
+from stario_trio.http.staticassets.identity import Identity, digest_of, identity_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from stario_trio.http.staticassets.disk import Identity
 
 __all__ = ["CONTENT_TYPES", "CachedFile", "fingerprint", "load", "published_files"]
 
@@ -66,8 +64,6 @@ _COMPRESSED: Final = frozenset(
     }
 )
 
-#: 64 bits, 16 hexadecimal digits: as long as upstream's xxHash64, from the standard library.
-_DIGEST_BYTES: Final = 8
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 
 #: Names that begin with a dot are not for the web (`.git`, `.env`), but for the one that is (RFC 8615).
@@ -98,8 +94,10 @@ class CachedFile:
     """Unix seconds of the last modification."""
     last_modified: bytes = b""
     """The same as an HTTP date."""
-    identity: Identity = (0, 0, 0)
-    """What the file at `path` must be to be this one."""
+    known: tuple[Identity, ...] = ()
+    """What the file at `path` is if it has this content, the last found first."""
+    refused: Identity | None = None
+    """The last one that was found with another content."""
     variants: dict[str, bytes] = field(init=False, repr=False)
     """The compressed variants by coding, the preferred one first."""
     codings: tuple[str, ...] = field(init=False)
@@ -127,14 +125,7 @@ def fingerprint(path: Path, *, chunk_size: int = _CHUNK_BYTES) -> str:
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        return _digest(file, chunk_size)
-
-
-def _digest(file: BinaryIO, chunk_size: int = _CHUNK_BYTES) -> str:
-    hasher = blake2b(digest_size=_DIGEST_BYTES, usedforsecurity=False)
-    while chunk := file.read(chunk_size):
-        hasher.update(chunk)
-    return hasher.hexdigest()
+        return digest_of(file, chunk_size)
 
 
 def published_files(directory: Path) -> Iterator[tuple[Path, Path]]:
@@ -191,17 +182,17 @@ def load(path: Path, suffix: str, cache_max_size: int) -> tuple[str, CachedFile]
     with path.open("rb") as file:
         # Taken before the hash: a file that changes meanwhile is not taken for the hashed one later.
         identity = identity_of(file.fileno())
-        _, size, mtime_ns = identity
+        size = identity.size
         # No later than now, and so than the Date of any response (RFC 9110 section 8.8.2.1).
-        modified = min(max(mtime_ns // 10**9, 0), int(time.time()))
+        modified = min(max(identity.mtime_ns // 10**9, 0), int(time.time()))
         content = None
         variants = dict[str, bytes]()
         if size > cache_max_size:
-            digest = _digest(file)
+            digest = digest_of(file)
         else:
             content = file.read()
             size = len(content)
-            digest = blake2b(content, digest_size=_DIGEST_BYTES, usedforsecurity=False).hexdigest()
+            digest = digest_of(BytesIO(content))
             if suffix not in _COMPRESSED:
                 variants = _compress(content)
     return digest, CachedFile(
@@ -215,7 +206,7 @@ def load(path: Path, suffix: str, cache_max_size: int) -> tuple[str, CachedFile]
         etag=b'"%s"' % digest.encode(),
         modified=modified,
         last_modified=formatdate(modified, usegmt=True).encode(),
-        identity=identity,
+        known=(identity,),
     )
 
 
