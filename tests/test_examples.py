@@ -89,7 +89,7 @@ async def patches(lines: AsyncIterator[str]) -> AsyncIterator[str]:
 async def test_hello() -> None:
     async with (
         running("hello.py", "--port", "0") as (process, url),
-        httpx2.AsyncClient(base_url=url) as client,
+        httpx2.AsyncClient(base_url=url, timeout=30) as client,
     ):
         page = await client.get("/")
         assert page.status_code == 200
@@ -118,7 +118,7 @@ async def test_hello() -> None:
 async def test_coffee() -> None:
     async with (
         running("coffee.py", "--port", "0") as (process, url),
-        httpx2.AsyncClient(base_url=url) as client,
+        httpx2.AsyncClient(base_url=url, timeout=30) as client,
     ):
         page = await client.get("/")
         assert page.text.startswith("<!doctype html>")
@@ -140,7 +140,7 @@ async def test_coffee() -> None:
 async def test_static_files() -> None:
     async with (
         running("static_files.py", "--port", "0") as (process, url),
-        httpx2.AsyncClient(base_url=url) as client,
+        httpx2.AsyncClient(base_url=url, timeout=30) as client,
     ):
         page = await client.get("/")
         [href] = re.findall(r'href="(/static/style\.[0-9a-f]{16}\.css)"', page.text)
@@ -157,7 +157,7 @@ async def test_asyncio_driver(tmp_path: Path) -> None:
     async with (
         redis_server(tmp_path) as redis_port,
         running("asyncio_driver.py", "--port", "0", "--redis-port", str(redis_port)) as (process, url),
-        httpx2.AsyncClient(base_url=url) as client,
+        httpx2.AsyncClient(base_url=url, timeout=30) as client,
     ):
         for number in (1, 2, 3):
             assert (await client.get("/")).text == f"Visit {number} of /\n"

@@ -36,7 +36,7 @@ async def test_a_page_a_body_and_a_stream_on_one_connection() -> None:
             [address] = server.addresses
             assert not isinstance(address, str)
             host, port = address
-            async with httpx.AsyncClient(base_url=f"http://{host}:{port}") as client:
+            async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=30) as client:
                 assert (await client.get("/")).text == "hello"
                 assert (await client.post("/echo", json={"a": [1, 2]})).json() == {"a": [1, 2]}
                 async with client.stream("GET", "/stream") as response:

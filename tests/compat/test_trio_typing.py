@@ -41,7 +41,7 @@ async def test_serve_reports_to_a_task_status_of_trio_typing() -> None:
 
             nursery.start_soon(serve)
             [(host, port)] = await addresses.receive()
-            async with httpx2.AsyncClient() as client:
+            async with httpx2.AsyncClient(timeout=30) as client:
                 assert (await client.get(f"http://{host}:{port}/")).text == "hello"
             nursery.cancel_scope.cancel(reason="the test is done")
 
@@ -80,7 +80,7 @@ async def test_a_handler_typed_with_trio_typing_answers() -> None:
     app = make_app()
     app.get("/gather", gather)
     with trio.fail_after(30):
-        async with app.serving(port=0) as server, httpx2.AsyncClient() as client:
+        async with app.serving(port=0) as server, httpx2.AsyncClient(timeout=30) as client:
             [address] = server.addresses
             assert not isinstance(address, str)
             host, port = address

@@ -673,7 +673,7 @@ async def curl(server: Server, path: str, *options: str) -> bytes:
 async def test_httpx2_decodes_it() -> None:
     async with live(*ROUTES) as server:
         host, port = server.addresses[0]
-        async with httpx2.AsyncClient(base_url=f"http://{host}:{port}", trust_env=False) as client:
+        async with httpx2.AsyncClient(base_url=f"http://{host}:{port}", trust_env=False, timeout=30) as client:
             whole = await client.get("/")
             assert whole.text == PAGE
             assert whole.headers["content-encoding"] in ("zstd", "br", "gzip")

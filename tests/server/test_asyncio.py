@@ -55,7 +55,7 @@ async def get(server: Server, path: str = "/") -> httpx2.Response:
         transport, base = httpx2.AsyncHTTPTransport(uds=address), "http://test"
     else:
         transport, base = httpx2.AsyncHTTPTransport(), f"http://{address[0]}:{address[1]}"
-    async with httpx2.AsyncClient(transport=transport, base_url=base) as client:
+    async with httpx2.AsyncClient(transport=transport, base_url=base, timeout=PATIENCE) as client:
         return await client.get(path)
 
 
@@ -515,7 +515,7 @@ async def test_an_asyncio_call_in_a_handler_names_the_two_ways_out(call: Callabl
     async with app.serving(port=0) as server:
         [address] = server.addresses
         assert not isinstance(address, str)
-        async with httpx2.AsyncClient() as client:
+        async with httpx2.AsyncClient(timeout=PATIENCE) as client:
             assert (await client.get(f"http://{address[0]}:{address[1]}/")).status_code == 500
     error = tracer.named("GET").error
     assert error is not None

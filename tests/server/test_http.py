@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from stario_trio import ClientDisconnected, HttpException, Limits, StarioError
-from tests.support.live import live, peer
+from tests.support.live import PATIENCE, live, peer
 from tests.support.stage import request, stage
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def post(path: str, body: bytes, *fields: str) -> bytes:
 
 
 async def test_httpx_reads_what_we_write() -> None:
-    async with live(*ROUTES) as server, httpx2.AsyncClient(base_url=url(server)) as client:
+    async with live(*ROUTES) as server, httpx2.AsyncClient(base_url=url(server), timeout=PATIENCE) as client:
         assert (await client.get("/")).text == "hello"
         answer = await client.get("/where", params={"a": "1 2"})
         assert answer.text == f"GET /where?a=1+2 {server.addresses[0][0]} 1.1"
@@ -98,7 +98,7 @@ async def test_bodies_of_every_size_both_ways(path: str, size: int, chunked: boo
         for at in range(0, size, 50_000):
             yield body[at : at + 50_000]
 
-    async with live(*ROUTES) as server, httpx2.AsyncClient(base_url=url(server)) as client:
+    async with live(*ROUTES) as server, httpx2.AsyncClient(base_url=url(server), timeout=PATIENCE) as client:
         for _ in range(2):  # the connection is good for another one
             answer = await client.post(path, content=parts() if chunked else body)
             assert answer.content == body
