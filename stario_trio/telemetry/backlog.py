@@ -22,12 +22,12 @@ class Backlog:
 
     def __init__(self) -> None:
         self.arrivals: deque[Span] = deque()
-        self.tree = Tree()  # used with `printing` held, as is `ended`
+        self.tree: Tree = Tree()  # used with `printing` held, as is `ended`
         self.ended: deque[Node] = deque()
-        self.printing = Lock()
+        self.printing: Lock = Lock()
         # Whoever is printing looks once more before it leaves, so that nobody has to wait for it.
-        self.asked = False
-        self.given_up = False
+        self.asked: bool = False
+        self.given_up: bool = False
 
     def sort(self) -> None:
         """Move what has come so far into the tree."""

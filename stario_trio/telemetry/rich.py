@@ -56,10 +56,10 @@ class Run:
     """One life of the thread."""
 
     def __init__(self, backlog: Backlog) -> None:
-        self.backlog = backlog
-        self.stopping = Flag()
+        self.backlog: Backlog = backlog
+        self.stopping: Flag = Flag()
         # Waited for in place of the thread: before Python 3.13 a `join` that Ctrl+C interrupts takes it for ended.
-        self.ended = Flag()
+        self.ended: Flag = Flag()
         self.thread: Thread | None = None
 
 
