@@ -15,7 +15,16 @@ from stario_trio.http.compression import CompressionConfig, Compressor, is_compr
 if TYPE_CHECKING:
     from stario_trio.http.headers import Headers
 
-__all__ = ["UNCODED", "Offer", "Said", "encode", "encode_events", "encode_not_modified", "vary_by_coding"]
+__all__ = [
+    "UNCODED",
+    "Offer",
+    "Said",
+    "accept_encoding",
+    "encode",
+    "encode_events",
+    "encode_not_modified",
+    "vary_by_coding",
+]
 
 Offer: TypeAlias = "tuple[CompressionConfig, Headers]"
 """What the app compresses with, and the fields of the request."""
@@ -93,6 +102,13 @@ def encode_not_modified(offer: Offer, fields: Headers | None) -> Said:
     return Said(lines, changes | _weak_etag(fields))
 
 
+def accept_encoding(request: Headers) -> str | None:
+    """What the client accepts, for `negotiate`: the lines of the field as one, None if there is none."""
+    if request.rget(b"accept-encoding") is None:
+        return None
+    return ",".join(request.getlist("accept-encoding"))
+
+
 def vary_by_coding(fields: Headers) -> None:
     """Add `accept-encoding` to Vary, beside what a handler or a middleware has set."""
     for name, value in _merged_vary(fields).items():
@@ -101,9 +117,8 @@ def vary_by_coding(fields: Headers) -> None:
 
 def _select(offer: Offer) -> Compressor | None:
     config, request = offer
-    if request.rget(b"accept-encoding") is None:
-        return None
-    return config.select(b",".join(request.rgetlist(b"accept-encoding")).decode("latin-1"))
+    accepted = accept_encoding(request)
+    return None if accepted is None else config.select(accepted)
 
 
 def _may_be_coded(fields: Headers | None, content_type: bytes) -> bool:

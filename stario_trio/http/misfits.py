@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stario_trio.exceptions import StarioError
 from stario_trio.http.headers import TOKEN
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["check_error_handler", "check_handler", "check_method", "check_middleware", "check_tracer"]
+
+_A_GENERATOR: Final = "It has a `yield`, so that calling it only makes a generator. Send with w.write() or w.patch()."
 
 
 def check_middleware(factory: object) -> None:
@@ -48,7 +50,7 @@ def check_handler(handler: object, method: str, path: str) -> None:
     elif not callable(handler):
         help_text = "It is not callable. The arguments are (path, handler, *middleware)."
     elif _yields(handler):
-        help_text = "It has a `yield`, so that calling it only makes a generator. Send with w.write() or w.patch()."
+        help_text = _A_GENERATOR
     elif _is_plain_function(handler):
         help_text = "Write `async def`. (A function that only returns an awaitable: wrap it in a lambda.)"
     else:
@@ -72,7 +74,7 @@ def check_error_handler(exc_type: object, handler: object) -> None:
     elif inspect.isclass(handler) or not callable(handler):
         help_text = "The second argument is a function, async or not, that takes (c, w, exc) and answers."
     elif _yields(handler):
-        help_text = "It has a `yield`, so that calling it only makes a generator. Send with w.write() or w.patch()."
+        help_text = _A_GENERATOR
     else:
         return
     raise StarioError(

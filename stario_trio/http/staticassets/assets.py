@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from stario_trio.exceptions import StarioError
-from stario_trio.http.coding import vary_by_coding
+from stario_trio.http.coding import accept_encoding, vary_by_coding
 from stario_trio.http.compression import negotiate
 from stario_trio.http.headers import encode_value
 from stario_trio.http.staticassets.conditions import failed_precondition, requested_range, same_as_before
@@ -156,7 +156,7 @@ class StaticAssets:
         wanted = c.req.headers
         part = _part(c.req, file)
         # A part is always one of the content itself, as its etag tells.
-        coding = negotiate(_accepted(wanted), file.codings) if file.codings and part is None else None
+        coding = negotiate(accept_encoding(wanted), file.codings) if file.codings and part is None else None
         failed = failed_precondition(wanted, file.etag_of(coding), file.modified)
         if failed == 304:
             self._set_cache_fields(w.headers, file, coding)
@@ -251,8 +251,3 @@ def _part(req: Request, file: CachedFile) -> range | None:
     if req.method != "GET" or headers.rget(b"range") is None:
         return None
     return requested_range(headers, file.size) if same_as_before(headers, file.etag, file.modified) else None
-
-
-def _accepted(headers: Headers) -> str | None:
-    """The codings the client accepts, its lines as one."""
-    return None if headers.rget(b"accept-encoding") is None else ",".join(headers.getlist("accept-encoding"))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from stario_trio.exceptions import StarioError
 from stario_trio.http.compression import CompressionConfig
-from stario_trio.http.staticassets.identity import Identity, digest_of, identity_of
+from stario_trio.http.staticassets.identity import CHUNK_BYTES, Identity, digest_of, identity_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,8 +64,6 @@ _COMPRESSED: Final = frozenset(
     }
 )
 
-_CHUNK_BYTES: Final = 4 * 1024 * 1024
-
 #: Names that begin with a dot are not for the web (`.git`, `.env`), but for the one that is (RFC 8615).
 _PUBLIC_DOT_NAME: Final = ".well-known"
 
@@ -114,7 +112,7 @@ class CachedFile:
         return self.etag if coding is None else b'%s-%s"' % (self.etag[:-1], coding.encode())
 
 
-def fingerprint(path: Path, *, chunk_size: int = _CHUNK_BYTES) -> str:
+def fingerprint(path: Path, *, chunk_size: int = CHUNK_BYTES) -> str:
     """The hash of a file's content: BLAKE2b of 8 bytes, as 16 lower-case hexadecimal digits.
 
     Args:

@@ -6,11 +6,11 @@ import os
 from hashlib import blake2b
 from typing import BinaryIO, Final, NamedTuple
 
-__all__ = ["Identity", "digest_of", "identity_of"]
+__all__ = ["CHUNK_BYTES", "Identity", "digest_of", "identity_of"]
 
 #: 64 bits, 16 hexadecimal digits: as long as upstream's xxHash64, from the standard library.
 _DIGEST_BYTES: Final = 8
-_CHUNK_BYTES: Final = 4 * 1024 * 1024
+CHUNK_BYTES: Final = 4 * 1024 * 1024
 
 
 class Identity(NamedTuple):
@@ -35,7 +35,7 @@ def identity_of(fd: int) -> Identity:
     return Identity(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
-def digest_of(file: BinaryIO, chunk_size: int = _CHUNK_BYTES) -> str:
+def digest_of(file: BinaryIO, chunk_size: int = CHUNK_BYTES) -> str:
     """The hash of what is left to read: BLAKE2b of 8 bytes, as 16 lower-case hexadecimal digits.
 
     Args:
