@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
-from tests.support.live import PATIENCE, Peer, live
+from tests.support.live import Peer, live
+from tests.support.nginx import needs_nginx, nginx
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -19,21 +17,7 @@ if TYPE_CHECKING:
 
     from stario_trio import Context, Writer
 
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-
-CONFIG = """\
-{user}
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
+APP = """
     upstream app {{ server unix:{folder}/app.sock; keepalive 4; }}
     server {{
         listen unix:{folder}/nginx.sock;
@@ -44,23 +28,7 @@ http {{
             proxy_buffering off;
         }}
     }}
-}}
 """
-
-
-@asynccontextmanager
-async def nginx(folder: Path) -> AsyncGenerator[None]:
-    """Run nginx around a block. It goes into the background when it listens."""
-    config = folder / "nginx.conf"
-    user = "user root;" if os.geteuid() == 0 else ""  # its workers must reach the folder
-    config.write_text(CONFIG.format(folder=folder, user=user), encoding="utf-8")
-    command = [str(NGINX), "-c", str(config), "-e", str(folder / "error.log")]
-    await trio.run_process(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + PATIENCE):
-            await trio.run_process([*command, "-s", "stop"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @asynccontextmanager
@@ -69,7 +37,7 @@ async def browser(folder: Path) -> AsyncGenerator[Peer]:
         yield Peer(stream)
 
 
-@pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
+@needs_nginx
 @pytest.mark.spec("SD-07", "SD-08", "SD-11")
 async def test_a_stop_behind_nginx(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("n")  # a short path, which a socket needs
@@ -92,7 +60,7 @@ async def test_a_stop_behind_nginx(tmp_path_factory: pytest.TempPathFactory) -> 
 
     routes = (("/slow", slow), ("/stream", stream), ("/endless", endless))
     where = {"unix_socket": str(folder / "app.sock"), "graceful_timeout": 600}
-    async with live(*routes, **where) as server, nginx(folder):  # noqa: SIM117  (one thing a line)
+    async with live(*routes, **where) as server, nginx(folder, APP.format(folder=folder)):  # noqa: SIM117  (one thing a line)
         async with browser(folder) as one, browser(folder) as two, browser(folder) as three:
             await one.get("/slow")
             await answering.wait()

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
 from stario_trio import NoopTracer, Stario, StaticAssets
-from tests.attacks.test_nginx import NGINX
 from tests.support.live import PATIENCE, Answer, Peer, peer
+from tests.support.nginx import needs_nginx, nginx
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -118,41 +116,13 @@ async def test_curl_asks_again_by_tag_and_by_date(site: Site, folder: Path) -> N
 
 # Beside nginx
 
-CONFIG = """\
-{user}
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
+SITE = """
     server {{
         listen unix:{folder}/nginx.sock;
         root {www};
         max_ranges 1;
     }}
-}}
 """
-
-
-@asynccontextmanager
-async def nginx(www: Path, folder: Path) -> AsyncGenerator[Path]:
-    """Let nginx serve a directory around a block; gives its socket. It goes into the background when it listens."""
-    config = folder / "nginx.conf"
-    user = "user root;" if os.geteuid() == 0 else ""  # its workers must reach the folder
-    config.write_text(CONFIG.format(user=user, folder=folder, www=www), encoding="utf-8")
-    command = [str(NGINX), "-c", str(config), "-e", str(folder / "error.log")]
-    await trio.run_process(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield folder / "nginx.sock"
-    finally:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + PATIENCE):
-            await trio.run_process([*command, "-s", "stop"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 class ToNginx(Peer):
@@ -192,13 +162,17 @@ def told(answer: Answer) -> tuple[object, ...]:
     return answer.status, answer.fields.get("content-range"), content
 
 
-@pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
+@needs_nginx
 async def test_the_answers_are_those_of_nginx(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     app = Stario(NoopTracer())
     assets = app.assets("/", folder)
     path = "/" + assets.url("a.txt")
     elsewhere = tmp_path_factory.mktemp("n")  # a short path, which a socket needs
-    async with app.serving(port=0) as server, peer(server) as ours, nginx(folder, elsewhere) as theirs:
+    async with (
+        app.serving(port=0) as server,
+        peer(server) as ours,
+        nginx(elsewhere, SITE.format(folder=elsewhere, www=folder)) as theirs,
+    ):
         heads = await ours.ask(path, method="HEAD"), await ask_nginx(theirs, "/a.txt", method="HEAD")
         assert heads[0].fields["last-modified"] == heads[1].fields["last-modified"]
         for lines in (*(f"Range: {value}" for value in RANGES), *CONDITIONS):
